@@ -1,0 +1,125 @@
+"""Distillation: what the distillation head learns from a teacher (paper, section 4)."""
+
+import keras
+from keras import ops
+
+from keras_deit.errors import UserError
+
+KINDS = ("hard", "soft")
+REDUCTIONS = ("batch", "elements")
+
+
+class Distillation:
+    """A frozen teacher and the loss between its logits and the student's distillation head.
+
+    The student's whole loss is ``(1 - alpha) * label loss + alpha * distillation loss``.
+
+    - hard: cross-entropy with the teacher's decision, its largest logit, as the label; no
+      smoothing.
+    - soft: Kullback-Leibler divergence of the student from the teacher, both at temperature
+      ``tau``, times ``tau**2``.
+
+    The teacher sees the very images the student sees, in inference mode, without gradients. It is
+    no part of the student: neither among its weights nor in its files.
+
+    Args:
+        teacher: any Keras classifier of the student's images, giving logits (batch, num_classes);
+            ``keras_deit.adapt`` turns one with another normalisation, or one that gives
+            probabilities, into such.
+        kind: "hard" or "soft".
+        alpha: weight of the teacher's part, in [0, 1]. Paper: .5 hard, .1 soft.
+        tau: temperature of the soft kind, above 0. Paper: 3; the published code's default: 1.
+        reduction: of the soft kind. "batch" is the divergence per image, averaged over the batch,
+            as in the paper's formula; "elements" divides it by the number of classes too, as the
+            published ``losses.py`` does, which makes it that many times weaker.
+    """
+
+    def __init__(self, teacher, kind="hard", alpha=0.5, tau=1.0, reduction="batch"):
+        if kind not in KINDS:
+            raise UserError(f"distillation kind {kind!r}: expected one of {', '.join(KINDS)}")
+        if reduction not in REDUCTIONS:
+            raise UserError(f"reduction {reduction!r}: expected one of {', '.join(REDUCTIONS)}")
+        if not 0 <= alpha <= 1:
+            raise UserError(f"alpha {alpha}: expected a weight between 0 and 1")
+        if not tau > 0:
+            raise UserError(f"tau {tau}: expected a temperature above 0")
+        self.teacher, self.kind, self.alpha, self.tau = teacher, kind, alpha, tau
+        self.reduction = reduction
+        self._loss = HardLoss() if kind == "hard" else SoftLoss(tau, reduction)
+        self._label_loss = keras.metrics.Mean(name="class_loss")
+        self._teacher_loss = keras.metrics.Mean(name="distillation_loss")
+        self._agreement = keras.metrics.Mean(name="agreement")
+
+    @property
+    def metrics(self):
+        """``class_loss``, ``distillation_loss`` and ``agreement``: the share of images on which
+        the distillation head decides as the teacher does."""
+        return [self._label_loss, self._teacher_loss, self._agreement]
+
+    def target(self, images):
+        """The teacher's logits, float32 (batch, num_classes), without a gradient."""
+        return ops.cast(ops.stop_gradient(self.teacher(images, training=False)), "float32")
+
+    def distillation_loss(self, logits, target, weights=None):
+        """Scalar: ``logits`` against the teacher's logits ``target``, both (batch, num_classes)."""
+        return self._loss(target, logits, sample_weight=weights)
+
+    def loss(self, label_loss, logits, target, weights=None):
+        """Scalar: the student's whole loss, from the loss of its class head on the labels."""
+        teacher_loss = self.distillation_loss(logits, target, weights)
+        return (1 - self.alpha) * label_loss + self.alpha * teacher_loss
+
+    def update_metrics(self, label_loss, logits, target, weights=None):
+        """Adds a batch to the running means."""
+        count = ops.shape(logits)[0]
+        self._label_loss.update_state(label_loss, sample_weight=count)
+        teacher_loss = self.distillation_loss(logits, target, weights)
+        self._teacher_loss.update_state(teacher_loss, sample_weight=count)
+        agrees = ops.equal(ops.argmax(logits, axis=-1), ops.argmax(target, axis=-1))
+        self._agreement.update_state(ops.cast(agrees, "float32"), sample_weight=weights)
+
+    def check(self, student):
+        """Raises UserError, before any training, when teacher and student do not fit together."""
+        if not student.distilled:
+            raise UserError(
+                "the student has no distillation head: build it with distilled=True,"
+                " or compile it without a distillation"
+            )
+        name = getattr(self.teacher, "name", type(self.teacher).__name__)
+        size = "x".join(map(str, student.image_size))
+        images = keras.KerasTensor((None, *student.image_size, 3), "float32")
+        try:
+            output = keras.tree.flatten(self.teacher.compute_output_spec(images))
+        except Exception as error:  # whatever a user's model raises on a wrong input
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"teacher {name} does not take the student's {size} images: {reason}"
+            ) from error
+        if len(output) != 1 or len(output[0].shape) != 2:
+            shapes = [tuple(tensor.shape) for tensor in output]
+            raise UserError(
+                f"teacher {name} gives {shapes}: expected one output (batch, num_classes)"
+            )
+        if output[0].shape[-1] != student.num_classes:
+            raise UserError(
+                f"teacher {name} has {output[0].shape[-1]} classes and the student"
+                f" {student.num_classes}: they must be the same classes"
+            )
+
+
+class HardLoss(keras.losses.Loss):
+    def call(self, target, logits):
+        return ops.sparse_categorical_crossentropy(
+            ops.argmax(target, axis=-1), logits, from_logits=True
+        )
+
+
+class SoftLoss(keras.losses.Loss):
+    def __init__(self, tau, reduction):
+        super().__init__()
+        self.tau, self.per_class = tau, reduction == "elements"
+
+    def call(self, target, logits):
+        teacher, student = (ops.log_softmax(x / self.tau) for x in (target, logits))
+        divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1) * self.tau**2
+        return divergence / logits.shape[-1] if self.per_class else divergence

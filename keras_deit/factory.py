@@ -1,0 +1,35 @@
+"""From a row of ``VARIANTS`` to a model."""
+
+import dataclasses
+
+from keras_deit.errors import UserError
+from keras_deit.model import DeiT
+from keras_deit.teachers import RegNetY
+from keras_deit.variants import VARIANTS, RegNetYVariant
+
+
+def build(variant, **overrides):
+    """A new, untrained model of a row of ``VARIANTS``.
+
+    Args:
+        variant: a row's name.
+        **overrides: any field of the row but ``params``, e.g. ``num_classes`` or ``image_size``.
+
+    Returns:
+        A built ``DeiT`` or ``RegNetY``.
+
+    Raises:
+        UserError: unknown name or field; lists what is known.
+    """
+    if variant not in VARIANTS:
+        raise UserError(f"unknown model {variant!r}: expected one of {', '.join(VARIANTS)}")
+    fields = dataclasses.asdict(VARIANTS[variant])
+    del fields["params"]
+    unknown = overrides.keys() - fields.keys()
+    if unknown:
+        raise UserError(f"{variant} has no {min(unknown)!r}: expected one of {', '.join(fields)}")
+    fields.update(overrides)
+    if not isinstance(VARIANTS[variant], RegNetYVariant):
+        return DeiT(**fields)
+    del fields["image_size"]  # a convnet takes any
+    return RegNetY(**fields)

@@ -1,0 +1,28 @@
+"""Files that are whole or not there: written beside their place, then moved into it."""
+
+import json
+import os
+import pathlib
+
+
+def write(path, writer):
+    """Calls ``writer`` with a path of the same suffix beside ``path``, then renames that to it."""
+    path = pathlib.Path(path)
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        writer(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    """``value`` as indented JSON."""
+    write(path, lambda partial: partial.write_text(json.dumps(value, indent=2) + "\n"))
+
+
+def write_model(model, path):
+    """``model`` as ``.keras``: the function alone, without the optimizer's state."""
+    alone = type(model).from_config(model.get_config())
+    alone.set_weights(model.get_weights())
+    write(path, alone.save)

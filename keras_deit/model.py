@@ -1,0 +1,179 @@
+"""DeiT: a vision transformer with a class token and, when distilled, a distillation token."""
+
+import keras
+from keras import ops
+
+from keras_deit.errors import UserError
+from keras_deit.layers import EPSILON, Block, PatchEmbedding, TokenEmbedding
+
+
+@keras.saving.register_keras_serializable("keras_deit")
+class DeiT(keras.Model):
+    """DeiT (Touvron et al., 2021, arXiv 2012.12877) for images of one size.
+
+    Calling it gives one tensor, in training and in inference: the **fused** logits, float32
+    (batch, num_classes), the mean of its heads' logits as in the published code. ``logits`` gives
+    each head's own. Images are float32 (batch, height, width, 3), normalised.
+
+    Args:
+        image_size: an int or (height, width), in pixels, multiples of ``patch_size``.
+        patch_size: side of a square patch, in pixels.
+        width: length of a token vector, a multiple of ``heads``.
+        depth: number of blocks.
+        heads: attention heads in each block.
+        mlp_ratio: width of a block's hidden layer over ``width``.
+        num_classes: outputs of each head.
+        distilled: whether there are a distillation token and its head.
+        drop_path: rate of stochastic depth of the last block; it grows linearly from 0.
+
+    Raises:
+        UserError: when the sizes do not divide.
+    """
+
+    def __init__(
+        self,
+        image_size=224,
+        patch_size=16,
+        width=768,
+        depth=12,
+        heads=12,
+        mlp_ratio=4.0,
+        num_classes=1000,
+        distilled=True,
+        drop_path=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        _check(size, patch_size, width, heads)
+        self.image_size, self.patch_size = size, patch_size
+        self.width, self.depth, self.heads, self.mlp_ratio = width, depth, heads, mlp_ratio
+        self.num_classes, self.distilled, self.rate = num_classes, distilled, drop_path
+        self.distillation = None
+
+        self.patch_embed = PatchEmbedding(patch_size, width, name="patch_embed")
+        self.tokens = TokenEmbedding(distilled, name="tokens")
+        self.blocks = [
+            Block(heads, mlp_ratio, drop_path * i / max(depth - 1, 1), name=f"blocks.{i}")
+            for i in range(depth)
+        ]
+        self.norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="norm")
+        self.head = self._head("head")
+        self.head_dist = self._head("head_dist") if distilled else None
+        self.build((None, *size, 3))
+
+    def _head(self, name):
+        normal = keras.initializers.RandomNormal(stddev=0.02)
+        return keras.layers.Dense(self.num_classes, kernel_initializer=normal, name=name)
+
+    def build(self, input_shape):
+        if self.built:
+            return
+        patches = (self.image_size[0] // self.patch_size) * (self.image_size[1] // self.patch_size)
+        tokens = (None, patches + 1 + self.distilled, self.width)
+        self.patch_embed.build(input_shape)
+        self.tokens.build((None, patches, self.width))
+        for layer in (*self.blocks, self.norm):
+            layer.build(tokens)
+        for head in (self.head, self.head_dist):
+            if head is not None:
+                head.build((None, self.width))
+        self.built = True
+
+    def features(self, images, training=False):
+        """The tokens after the last LayerNorm, (batch, prefix + patches, width)."""
+        x = self.tokens(self.patch_embed(images))
+        for block in self.blocks:
+            x = block(x, training=training)
+        return self.norm(x)
+
+    def logits(self, images, training=False):
+        """One float32 (batch, num_classes) tensor per head: [class] or [class, distillation]."""
+        x = self.features(images, training=training)
+        heads = [self.head(x[:, 0])]
+        if self.distilled:
+            heads.append(self.head_dist(x[:, 1]))
+        return [ops.cast(head, "float32") for head in heads]
+
+    def call(self, images, training=False):
+        return fuse(self.logits(images, training=training))
+
+    def attention_maps(self, images):
+        """Every block's attention, float32 (batch, depth, heads, tokens, tokens); row 0 is what
+        the class token looks at, row 1, in a distilled model, what the distillation token does."""
+        x, maps = self.tokens(self.patch_embed(images)), []
+        for block in self.blocks:
+            maps.append(block.attn.attend(block.norm1(x))[0])
+            x = block(x)
+        return ops.stack(maps, axis=1)
+
+    def compile(self, *args, distillation=None, **kwargs):
+        """Keras' ``compile``, and ``distillation``: a ``Distillation``, or None to train the fused
+        logits on the labels. Raises UserError when teacher and student do not fit together."""
+        if distillation is not None:
+            distillation.check(self)
+        self.distillation = distillation
+        super().compile(*args, **kwargs)
+
+    @property
+    def metrics(self):
+        own = self.distillation.metrics if self.distillation else []
+        return super().metrics + own
+
+    def train_step(self, data):
+        """One update. With a ``Distillation`` the class head learns the labels and the
+        distillation head the teacher, on the same images (paper, section 4)."""
+        if self.distillation is None:
+            return super().train_step(data)
+        if keras.backend.backend() != "tensorflow":
+            raise UserError(
+                f"distillation trains on the TensorFlow backend, not on {keras.backend.backend()}:"
+                " set KERAS_BACKEND=tensorflow"
+            )
+        import tensorflow as tf
+
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        target = self.distillation.target(images)
+        with tf.GradientTape() as tape:
+            logits = self.logits(images, training=True)
+            label_loss = self.compute_loss(images, labels, logits[0], weights, training=True)
+            loss = self.distillation.loss(label_loss, logits[1], target, weights)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, self.trainable_weights)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        self._loss_tracker.update_state(loss, sample_weight=ops.shape(images)[0])
+        self.distillation.update_metrics(label_loss, logits[1], target, weights)
+        return self.compute_metrics(images, labels, fuse(logits), weights)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "image_size": list(self.image_size),
+            "patch_size": self.patch_size,
+            "width": self.width,
+            "depth": self.depth,
+            "heads": self.heads,
+            "mlp_ratio": self.mlp_ratio,
+            "num_classes": self.num_classes,
+            "distilled": self.distilled,
+            "drop_path": self.rate,
+        }
+
+    def get_compile_config(self):
+        """Nothing: a saved model is the function, without optimizer, losses or teacher."""
+        return {}
+
+
+def fuse(logits):
+    """The heads' prediction: the mean of their logits."""
+    return sum(logits) / len(logits)
+
+
+def _check(size, patch_size, width, heads):
+    if len(size) != 2 or any(side < patch_size or side % patch_size for side in size):
+        raise UserError(
+            f"image_size {size} is not a whole number of {patch_size}-pixel patches:"
+            f" give an int or (height, width) in multiples of {patch_size}"
+        )
+    if width % heads:
+        raise UserError(f"width {width} does not divide into {heads} heads")

@@ -1,0 +1,155 @@
+"""Experiments as data: one frozen row each, stating only its difference from its base row.
+
+Every row is run by ``python -m scripts.train --recipe=<name> --workdir=<folder>``, with
+``--set=field=value`` for a field of it.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Literal
+
+from keras_deit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training run is; the values here are the paper's (Table 9). Learning rates but the
+    peak, ``lr``, are taken as they are; shares and probabilities lie in [0, 1]."""
+
+    note: str
+    variant: str
+    dataset: str = "imagenet2012"
+    # data
+    train_split: str = "train"
+    validation_split: str = "validation"
+    train_fraction: float = 1.0  # of each class, drawn by the seed
+    passes: int = 1  # over the images in one epoch: more than one for a handful of images
+    batch_size: int = 1024  # over all devices
+    pad: int = 0  # pixels: train on random crops of the zero-padded image
+    mixup: float = 0.8  # alpha of the beta distribution, 0 for none
+    cutmix: float = 1.0  # likewise; with both, each batch gets one of the two
+    label_smoothing: float = 0.1
+    # optimisation
+    epochs: int = 300
+    lr: float = 5e-4  # at 512 images; scaled with the batch
+    min_lr: float = 1e-5
+    warmup_lr: float = 1e-6
+    warmup_epochs: float = 5
+    weight_decay: float = 0.05
+    no_decay: tuple[str, ...] = ("bias", "gamma", "beta", "pos_embed", "cls_token")  # variables
+    drop_path: float = 0.1  # of a DeiT
+    # distillation
+    teacher: str | None = None  # another recipe, or a .keras file
+    distillation: Literal["none", "soft", "hard"] = "none"
+    alpha: float = 0.5
+    tau: float = 1.0
+    reduction: Literal["batch", "elements"] = "batch"
+    # running
+    seed: int = 0
+    run_eagerly: bool = False
+    jit_compile: Literal["auto", "true", "false"] = "auto"
+
+    def __post_init__(self):
+        _check(self)
+
+
+POSITIVE = ("epochs", "batch_size", "passes", "tau", "lr")
+SHARES = ("train_fraction", "label_smoothing", "drop_path", "alpha")
+
+
+def _check(recipe):
+    for name in POSITIVE:
+        if not getattr(recipe, name) > 0:
+            raise UserError(f"{name}={getattr(recipe, name)}: expected a number above 0")
+    for name in SHARES:
+        if not 0 <= getattr(recipe, name) <= 1:
+            raise UserError(f"{name}={getattr(recipe, name)}: expected a share between 0 and 1")
+    for name, kind in typing.get_type_hints(Recipe).items():
+        value = getattr(recipe, name)
+        if kind in (int, float) and not 0 <= value < float("inf"):
+            raise UserError(f"{name}={value}: expected a finite number, 0 or above")
+    if (recipe.distillation == "none") != (recipe.teacher is None):
+        raise UserError(
+            f"teacher={recipe.teacher} with distillation={recipe.distillation}: expected a teacher"
+            " with soft or hard, and none with none"
+        )
+
+
+def override(recipe, settings):
+    """``recipe`` with fields replaced, each setting a "field=value" in the field's own type.
+
+    A tuple is written with commas, None as "none", a truth value as true or false.
+
+    Raises:
+        UserError: unknown field, wrong type, or a value out of range; lists what is known.
+    """
+    kinds = typing.get_type_hints(Recipe)
+    changes = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"setting {setting!r}: expected field=value")
+        if name not in kinds:
+            raise UserError(f"unknown field {name!r}: expected one of {', '.join(kinds)}")
+        changes[name] = _parse(name, text, kinds[name])
+    return dataclasses.replace(recipe, **changes)
+
+
+def _parse(name, text, kind):
+    if isinstance(kind, types.UnionType):  # "... | None"
+        return None if text == "none" else text
+    if typing.get_origin(kind) is tuple:
+        return tuple(filter(None, text.split(",")))
+    if typing.get_origin(kind) is Literal:
+        choices = {str(choice): choice for choice in typing.get_args(kind)}
+    else:
+        choices = {"true": True, "false": False} if kind is bool else {}
+    try:
+        return choices[text] if choices else kind(text)
+    except (KeyError, ValueError):
+        expected = f"one of {', '.join(choices)}" if choices else f"{_NOUN[kind]}"
+        raise UserError(f"{name}={text!r}: expected {expected}") from None
+
+
+_NOUN = {int: "a whole number", float: "a number", str: "text"}
+
+_DIGITS = Recipe(
+    note="DeiT on a tenth of the 898 training digits that scikit-learn ships: 90 images.",
+    variant="deit_digits",
+    dataset="digits",
+    train_fraction=0.1,
+    passes=20,
+    batch_size=100,
+    pad=1,
+    epochs=30,
+    lr=0.02,
+    drop_path=0.0,
+)
+
+
+def _digits(note, **changes):
+    return dataclasses.replace(_DIGITS, note=note, **changes)
+
+
+RECIPES = {
+    "digits_teacher": _digits(
+        "The convnet that teaches the other digits rows.", variant="regnety_digits", epochs=20
+    ),
+    "digits_none": _digits("No teacher: labels alone, no distillation token."),
+    "digits_soft": _digits(
+        "Soft distillation through the token, with the paper's tau and lambda (section 5.2).",
+        variant="deit_digits_distilled",
+        teacher="digits_teacher",
+        distillation="soft",
+        alpha=0.1,
+        tau=3.0,
+    ),
+    "digits_hard": _digits(
+        "Hard distillation through the token (paper, section 4).",
+        variant="deit_digits_distilled",
+        teacher="digits_teacher",
+        distillation="hard",
+    ),
+}

@@ -1,0 +1,181 @@
+"""One training run: the one place that joins recipe, data, model, teacher and optimizer to fit."""
+
+import dataclasses
+import json
+import pathlib
+import platform
+from importlib import metadata
+
+import keras
+
+from keras_deit import data
+from keras_deit.distillation import Distillation
+from keras_deit.errors import UserError
+from keras_deit.evaluation import evaluate
+from keras_deit.factory import build
+from keras_deit.files import write_json, write_model
+from keras_deit.optimization import learning_rate, loss, optimizer
+from keras_deit.recipes import RECIPES
+from keras_deit.variants import VARIANTS, DeiTVariant
+
+JIT = {"auto": "auto", "true": True, "false": False}
+
+
+def train(recipe, workdir, data_dir=None, progress=None):
+    """Trains ``recipe`` in ``workdir``, or gives back the model where that is done already.
+
+    The folder then holds ``plan.json`` (the recipe, what came of it, versions), ``metrics.csv``
+    (a row per epoch), ``best.keras`` (by validation accuracy) and ``last.keras``; and, where the
+    teacher is a recipe, ``teacher/``, a workdir of its own.
+
+    Args:
+        recipe: a ``Recipe``.
+        workdir: a folder; it is made, and belongs to this recipe alone.
+        data_dir: where TFDS keeps its data sets; None is TFDS' own default.
+        progress: a Keras callback to show instead of the plan and Keras' progress bar.
+
+    Returns:
+        The trained model as ``last.keras`` holds it.
+
+    Raises:
+        UserError: whatever the recipe, its data, its teacher or the folder make impossible.
+    """
+    workdir = _open(workdir, recipe)
+    if (workdir / "last.keras").exists():
+        if progress is None:
+            print(f"{workdir} is finished: {workdir / 'last.keras'}")
+        return load(workdir / "last.keras")
+    teacher = _teacher(recipe, workdir, data_dir)
+    training, validation = data.train(recipe, data_dir), data.evaluation(recipe, data_dir)
+    keras.utils.set_random_seed(recipe.seed)
+    model = _model(recipe, training.num_classes)
+    _compile(model, recipe, teacher, training.steps)
+    plan = _plan(recipe, model, training, validation)
+    write_json(workdir / "plan.json", plan)
+    if progress is None:
+        print("\n".join(f"{name:>15}  {value}" for name, value in plan["run"].items()), flush=True)
+    model.fit(
+        training,
+        validation_data=validation,
+        epochs=recipe.epochs,
+        shuffle=False,  # the data comes in its own order; Keras would warn that it leaves it so
+        verbose=1 if progress is None else 0,
+        callbacks=[
+            keras.callbacks.CSVLogger(workdir / "metrics.csv"),
+            _Best(workdir / "best.keras"),
+            *([] if progress is None else [progress]),
+        ],
+    )
+    write_model(model, workdir / "last.keras")
+    if progress is None:
+        _print_scores(evaluate(model, validation), f"{recipe.dataset} {recipe.validation_split}")
+    return model
+
+
+def load(path):
+    """The model in a ``.keras`` file. Raises UserError where there is none."""
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"no Keras model in {path}: {reason}") from error
+
+
+def _open(workdir, recipe):
+    workdir = pathlib.Path(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / ".writable").touch()
+        (workdir / ".writable").unlink()
+        plan = workdir / "plan.json"
+        before = json.loads(plan.read_text())["recipe"] if plan.exists() else None
+    except OSError as error:
+        raise UserError(f"workdir {workdir}: expected a folder to write in: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{plan} is not a plan of ours: use another workdir") from error
+    now = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    if before is not None and before != now:
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        changes = ", ".join(f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in names)
+        raise UserError(f"workdir {workdir} belongs to another recipe ({changes}): use another")
+    return workdir
+
+
+def _teacher(recipe, workdir, data_dir):
+    if recipe.teacher is None:
+        return None
+    if recipe.teacher in RECIPES:
+        return train(RECIPES[recipe.teacher], workdir / "teacher", data_dir)
+    if pathlib.Path(recipe.teacher).suffix != ".keras":
+        known = ", ".join(name for name, row in RECIPES.items() if row.teacher is None)
+        raise UserError(f"teacher {recipe.teacher!r}: expected a .keras file or one of {known}")
+    return load(recipe.teacher)
+
+
+def _model(recipe, num_classes):
+    if recipe.variant not in VARIANTS:
+        known = ", ".join(VARIANTS)
+        raise UserError(f"unknown variant {recipe.variant!r}: expected one of {known}")
+    fields = {"num_classes": num_classes}
+    if isinstance(VARIANTS[recipe.variant], DeiTVariant):
+        fields["drop_path"] = recipe.drop_path
+    elif recipe.distillation != "none":
+        raise UserError(f"{recipe.variant} has no distillation token: expected a distilled DeiT")
+    return build(recipe.variant, **fields)
+
+
+def _compile(model, recipe, teacher, steps):
+    objective = {}
+    if teacher is not None:
+        kind, alpha, tau = recipe.distillation, recipe.alpha, recipe.tau
+        objective["distillation"] = Distillation(teacher, kind, alpha, tau, recipe.reduction)
+    model.compile(
+        optimizer(recipe, steps),
+        loss(recipe),
+        # An object, not "accuracy": whatever makes variables in the first step traces it twice.
+        metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+        run_eagerly=recipe.run_eagerly,
+        jit_compile=JIT[recipe.jit_compile],
+        **objective,
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def _plan(recipe, model, training, validation):
+    size = "x".join(map(str, training.element_spec[0].shape[1:3]))
+    warmup = f"warm-up {recipe.warmup_epochs:g} epochs from {recipe.warmup_lr:g}"
+    teach = f"{recipe.distillation}, alpha {recipe.alpha:g}, tau {recipe.tau:g}, {recipe.teacher}"
+    run = {
+        "model": f"{recipe.variant}, {model.count_params():,} parameters, {size} pixels",
+        "data": f"{recipe.dataset}: {training.images:,} training and {validation.images:,}"
+        f" validation images, {training.num_classes} classes",
+        "batch": f"{training.batch_size} on 1 device",
+        "steps": f"{training.steps} x {recipe.epochs} epochs ({recipe.passes} passes each)",
+        "learning rate": f"{recipe.lr:g} at 512 images, {learning_rate(recipe):g} at"
+        f" {recipe.batch_size}; {warmup}, cosine to {recipe.min_lr:g}",
+        "weight decay": f"{recipe.weight_decay:g}, none on {', '.join(recipe.no_decay)}",
+        "teacher": "none" if recipe.teacher is None else teach,
+        "precision": keras.config.dtype_policy().name,
+        "XLA": "on" if model.jit_compile else "off",
+    }
+    versions = {name: metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
+    versions["python"] = platform.python_version()
+    return {"recipe": dataclasses.asdict(recipe), "run": run, "versions": versions}
+
+
+def _print_scores(scores, where):
+    text = ", ".join(f"{head} {score:.2%}" for head, score in scores.items() if score is not None)
+    print(f"{where}: {text}")
+
+
+class _Best(keras.callbacks.Callback):
+    """Keeps the model of the epoch with the highest validation accuracy."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path, self.best = path, -1.0
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs["val_accuracy"] > self.best:
+            self.best = logs["val_accuracy"]
+            write_model(self.model, self.path)

@@ -1,0 +1,40 @@
+"""How every command starts: quiet TensorFlow, one line for what a user can put right."""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+
+from absl import app, flags
+
+from keras_deit.errors import UserError
+
+
+def run(main):
+    """Parses the flags and calls ``main()``; a wrong flag or a UserError ends in one line on
+    stderr and exit code 2."""
+    app.run(lambda _: _guarded(main), flags_parser=_parse)
+
+
+def _parse(argv):
+    try:
+        rest = flags.FLAGS(argv)[1:]
+    except flags.Error as error:
+        _fail(" ".join(str(error).split()))
+    if rest:
+        _fail(f"unexpected {rest[0]!r}: expected --flag=value")
+    return argv
+
+
+def _guarded(main):
+    try:
+        main()
+    except UserError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(message):
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
