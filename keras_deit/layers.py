@@ -154,22 +154,29 @@ class DropPath(keras.layers.Layer):
     def call(self, x, training=False):
         if not training or not self.rate:
             return x
-        shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
-        kept = ops.cast(_uniform(shape, self.seeds.next()) >= self.rate, x.dtype)
+        kept = _uniform(ops.shape(x)[0], self.seeds.next()) >= self.rate
+        kept = ops.reshape(ops.cast(kept, x.dtype), (-1,) + (1,) * (len(x.shape) - 1))
         return x * kept / (1 - self.rate)
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate}
 
 
-def _uniform(shape, seed):
-    """Uniform numbers in [0, 1): on TensorFlow by an algorithm that XLA and the plain graph share,
-    which ``keras.random`` leaves to each of them, so that both drop the same branches."""
-    if keras.backend.backend() != "tensorflow":
-        return keras.random.uniform(shape, seed=seed)
-    import tensorflow as tf
+def _uniform(count, seed):
+    """``count`` uniform numbers in [0, 1) from a pair of integers, by the finaliser of MurmurHash3
+    (A. Appleby). The same on every backend, compiled or not: TensorFlow's own numbers change under
+    XLA, whatever algorithm is asked for."""
 
-    return tf.random.stateless_uniform(shape, seed, alg="philox")
+    def word(value):
+        return ops.cast(value, "uint32")
+
+    x = word(ops.arange(count))
+    for part in (0, seed[0], seed[1]):
+        x = ops.bitwise_xor(x, word(part))
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            x = ops.multiply(ops.bitwise_xor(x, ops.right_shift(x, word(shift))), word(factor))
+        x = ops.bitwise_xor(x, ops.right_shift(x, word(16)))
+    return ops.cast(ops.right_shift(x, word(8)), "float32") / 2**24
 
 
 @keras.saving.register_keras_serializable("keras_deit")

@@ -24,7 +24,8 @@ class Recipe:
     # data
     train_split: str = "train"
     validation_split: str = "validation"
-    train_fraction: float = 1.0  # of each class, drawn by the seed
+    train_fraction: float = 1.0  # of each class
+    subset: int = 0  # which random fraction; not by the seed, so that a teacher has its student's
     passes: int = 1  # over the images in one epoch: more than one for a handful of images
     batch_size: int = 1024  # over all devices
     pad: int = 0  # pixels: train on random crops of the zero-padded image

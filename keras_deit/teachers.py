@@ -63,12 +63,15 @@ class YBlock(keras.layers.Layer):
 
     def build(self, input_shape):
         channels, inputs = self.channels, input_shape[-1]
-        self.conv1, self.bn1 = _conv(channels, 1, 1, "conv1"), _batch_norm("bn1")
+        self.conv1, self.bn1 = _conv(channels, 1, 1, "conv1.conv"), _batch_norm("conv1.bn")
         groups = channels // self.group_width
-        self.conv2, self.bn2 = GroupedConv2D(groups, self.strides, name="conv2"), _batch_norm("bn2")
+        self.conv2, self.bn2 = (
+            GroupedConv2D(groups, self.strides, name="conv2.conv"),
+            _batch_norm("conv2.bn"),
+        )
         self.squeeze = keras.layers.Dense(round(self.se_ratio * inputs), "relu", name="se.fc1")
         self.excite = keras.layers.Dense(channels, "sigmoid", name="se.fc2")
-        self.conv3, self.bn3 = _conv(channels, 1, 1, "conv3"), _batch_norm("bn3", "zeros")
+        self.conv3, self.bn3 = _conv(channels, 1, 1, "conv3.conv"), _batch_norm("conv3.bn", "zeros")
         self.projects = self.strides != 1 or inputs != channels
         wide, out = (*input_shape[:-1], channels), (None, None, None, channels)
         self.conv1.build(input_shape)

@@ -25,7 +25,7 @@ def train(recipe, data_dir=None, first_epoch=0):
         is left over is not seen in that epoch).
     """
     dataset = datasets.load(recipe.dataset, recipe.train_split, data_dir)
-    indices = dataset.fraction(recipe.train_fraction, generator(recipe.seed, 0, SUBSET))
+    indices = dataset.fraction(recipe.train_fraction, generator(recipe.subset, 0, SUBSET))
     count = len(indices)
     size = min(recipe.batch_size, count * recipe.passes)
     epochs = itertools.count(first_epoch)

@@ -68,9 +68,10 @@ def load(name, split, data_dir=None):
 
     builder = _builder(tfds, name, data_dir)
     if not builder.info.splits:
+        where = f" --data_dir={data_dir}" if data_dir else ""
         raise UserError(
-            f"data set {name} is not prepared in {builder.data_dir}: prepare it with 'tfds build"
-            f" {name} --data_dir={builder.data_dir.parent.parent} --file_format=array_record'"
+            f"data set {name} is not prepared (looked in {builder.data_dir}): prepare it with"
+            f" 'tfds build {name}{where} --file_format=array_record'"
         )
     try:
         source = builder.as_data_source(split)

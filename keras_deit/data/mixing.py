@@ -38,9 +38,13 @@ def mix(images, labels, mixup, cutmix, rng):
 
 def _cut(images, share, rng):
     size = np.array(images.shape[1:3])
-    half = (size * np.sqrt(1 - share)).astype(int) // 2
+    box = (size * np.sqrt(1 - share)).astype(int)
     center = rng.integers(0, size)
-    (top, left), (bottom, right) = np.maximum(center - half, 0), np.minimum(center + half, size)
+    # timm 0.3.2, of the published training, left the last row and column of an odd box out.
+    (top, left), (bottom, right) = (
+        np.maximum(center - box // 2, 0),
+        np.minimum(center + (box + 1) // 2, size),
+    )
     mixed = images.copy()
     mixed[:, top:bottom, left:right] = images[::-1, top:bottom, left:right]
     return mixed, 1 - (bottom - top) * (right - left) / np.prod(size)

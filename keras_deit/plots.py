@@ -1,0 +1,81 @@
+"""Pictures of training runs and of what the tokens look at, as PNG."""
+
+import csv
+import pathlib
+
+import numpy as np
+from keras import ops
+
+from keras_deit.data.transforms import normalize
+from keras_deit.files import write
+
+
+def learning_curves(workdirs, path, column="val_accuracy", title="Validation accuracy"):
+    """Draws a column of ``metrics.csv`` by epoch: a line for the mean of each name's runs, a band
+    from the lowest to the highest.
+
+    Args:
+        workdirs: lists of workdirs by name.
+        path: the PNG to write.
+    """
+    figure, axes = _figure(7, 4)
+    for name, folders in workdirs.items():
+        curves = np.array([_column(pathlib.Path(f) / "metrics.csv", column) for f in folders])
+        epochs = np.arange(1, curves.shape[1] + 1)
+        (line,) = axes.plot(epochs, curves.mean(axis=0), label=name)
+        axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), alpha=0.15, lw=0)
+        axes.annotate(
+            f" {name}",
+            (epochs[-1], curves.mean(axis=0)[-1]),
+            color=line.get_color(),
+            va="center",
+            annotation_clip=False,
+        )
+    axes.set(xlabel="epoch", title=title, ylim=(0, 1))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def attention_maps(model, images, path):
+    """Draws each image and, over it, what the class and the distillation token look at: the mean
+    over heads and blocks of their attention to the patches.
+
+    Args:
+        model: a distilled ``DeiT``.
+        images: uint8 (batch, height, width, 3).
+        path: the PNG to write.
+    """
+    attention = ops.convert_to_numpy(model.attention_maps(normalize(images))).mean(axis=(1, 2))
+    rows, columns = (side // model.patch_size for side in model.image_size)
+    maps = attention[:, :2, 2:].reshape(-1, 2, rows, columns)
+    maps = maps.repeat(model.patch_size, axis=2).repeat(model.patch_size, axis=3)
+    figure, axes = _figure(1.1 * len(images), 3.6, 3, len(images))
+    for column, (image, looks) in enumerate(zip(images, maps, strict=True)):
+        axes[0, column].imshow(image)
+        for row, look in enumerate(looks, 1):
+            axes[row, column].imshow(image.mean(axis=-1), cmap="gray")
+            axes[row, column].imshow(look, cmap="magma", alpha=0.65)
+    for axis, name in zip(axes[:, 0], ("image", "class token", "distillation\ntoken"), strict=True):
+        axis.set_ylabel(name)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    _save(figure, path)
+
+
+def _figure(width, height, rows=1, columns=1):
+    # A figure of its own: pyplot would look for a screen and keep the figure.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns)
+
+
+def _save(figure, path):
+    write(path, lambda partial: figure.savefig(partial, dpi=120))
+
+
+def _column(path, name):
+    with open(path, newline="") as lines:
+        return [float(row[name]) for row in csv.DictReader(lines)]

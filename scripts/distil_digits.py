@@ -1,0 +1,38 @@
+"""The main job of scripts/quickstart: a convnet teaches a DeiT on 90 handwritten digits."""
+
+import pathlib
+
+import numpy as np
+from absl import flags
+
+from scripts import command  # before TensorFlow
+
+import keras_deit as kd  # isort: skip
+from keras_deit import ablation, plots
+from keras_deit.data import datasets
+
+OUTPUT = flags.DEFINE_string("output", "runs/quickstart", "Folder for tables, pictures and models.")
+SEEDS = flags.DEFINE_integer("seeds", 3, "How often to repeat it all.", lower_bound=1)
+METHODS = ("teacher", "none", "soft", "hard")
+
+
+def main():
+    output = pathlib.Path(OUTPUT.value)
+    methods = {method: kd.RECIPES[f"digits_{method}"] for method in METHODS}
+    rows = ablation.run(methods, range(SEEDS.value), output, output / "data")
+    ablation.report(rows, output)
+
+    test = datasets.load("digits", "test", output / "data")
+    one_of_each = test.fraction(0.0, np.random.default_rng(0))
+    model = kd.training.load(ablation.folder(output, "hard", 0) / "last.keras")
+    plots.attention_maps(
+        model, np.stack([test[i][0] for i in one_of_each]), output / "attention_maps.png"
+    )
+    print(f"\nTop-1 in percent on the {len(test)} test images, mean ± standard deviation:\n")
+    print(ablation.table(rows))
+    print(f"{output}: results.csv, results.md, learning_curves.png, attention_maps.png;")
+    print("in a folder for each run metrics.csv, plan.json, best.keras, last.keras")
+
+
+if __name__ == "__main__":
+    command.run(main)

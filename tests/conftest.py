@@ -1,0 +1,39 @@
+"""What tests share: quiet TensorFlow, the prepared digits, a tiny recipe."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import keras_deit as kd
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+GOLDENS = pathlib.Path(__file__).parent / "goldens"
+TINY = ("epochs=2", "passes=2", "batch_size=60")
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    kd.data.datasets.load("digits", "train", folder)
+    return folder
+
+
+@pytest.fixture
+def golden():
+    return lambda name: dict(np.load(GOLDENS / f"{name}.npz"))
+
+
+@pytest.fixture
+def tiny():
+    """A distilled DeiT of non-square images, small enough for anything."""
+    return kd.DeiT((24, 16), patch_size=8, width=12, depth=2, heads=3, num_classes=5)
+
+
+def recipe(name="digits_hard", *settings):
+    """A row of RECIPES in its shortest form: 3 steps."""
+    return kd.override(kd.RECIPES[name], [*TINY, *settings])

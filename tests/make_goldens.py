@@ -1,0 +1,156 @@
+"""Writes tests/goldens/*.npz from the original implementations. Needs torch and timm, which the
+project itself never does: python tests/make_goldens.py
+
+Every parameter is random, so that no zero or one hides a swapped name.
+"""
+
+import pathlib
+
+import numpy as np
+import torch
+
+# timm imports torchvision, whose compiled operators a CPU-only torch may lack: declare them.
+library = torch.library.Library("torchvision", "DEF")
+for operator in ("nms", "qnms"):
+    library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+from timm.data.mixup import Mixup, rand_bbox  # noqa: E402
+from timm.models.deit import VisionTransformerDistilled  # noqa: E402
+from timm.models.regnet import RegNet, RegNetCfg  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer  # noqa: E402
+from timm.scheduler import CosineLRScheduler  # noqa: E402
+
+GOLDENS = pathlib.Path(__file__).parent / "goldens"
+DEIT = {"img_size": (24, 16), "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 3}
+
+
+def randomise(model, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in model.state_dict().items():
+        if "num_batches" not in name:
+            scale = 1.5 / value[0].numel() ** 0.5 if value.dim() > 1 else 0.5
+            value.copy_(torch.randn(value.shape, generator=generator) * scale)
+        if "running_var" in name or "bn.weight" in name or ("norm" in name and "weight" in name):
+            value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+    return model.eval()
+
+
+def weights(model):
+    state = {k: v.numpy() for k, v in model.state_dict().items() if "num_batches" not in k}
+    return {f"weights/{name}": value for name, value in state.items()}
+
+
+def images(shape, seed=7):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def deit(distilled):
+    kind = VisionTransformerDistilled if distilled else VisionTransformer
+    model = randomise(kind(**DEIT, num_classes=5), seed=int(distilled))
+    x = images((3, 3, 24, 16))
+    with torch.no_grad():
+        tokens = model.forward_features(x)
+        logits = [model.head(tokens[:, 0])]
+        if distilled:
+            logits.append(model.head_dist(tokens[:, 1]))
+        fused = model(x)
+    return {
+        **weights(model),
+        "images": x.permute(0, 2, 3, 1).numpy(),
+        "logits": torch.stack(logits).numpy(),
+        "fused": fused.numpy(),
+    }
+
+
+def regnety():
+    config = RegNetCfg(
+        stem_width=8, depth=8, w0=8, wa=8.0, wm=2.0, group_size=8, se_ratio=0.25, bottle_ratio=1.0
+    )
+    model = randomise(RegNet(config, num_classes=5), seed=3)
+    stages = [getattr(model, f"s{i}") for i in range(1, 5) if hasattr(model, f"s{i}")]
+    x = images((2, 3, 17, 32))
+    with torch.no_grad():
+        logits = model(x)
+    return {
+        **weights(model),
+        "depths": np.array([len(list(stage.children())) for stage in stages]),
+        "widths": np.array(
+            [next(iter(stage.children())).conv3.conv.out_channels for stage in stages]
+        ),
+        "images": x.permute(0, 2, 3, 1).numpy(),
+        "logits": logits.numpy(),
+    }
+
+
+def losses():
+    """The formulas of the official losses.py: label loss, hard, and soft in both reductions."""
+    student, head, teacher = (images((6, 5), seed) * 2 for seed in (1, 2, 3))
+    labels = torch.softmax(images((6, 5), 4), dim=-1)
+    tau = 3.0
+    log = torch.nn.functional.log_softmax
+    divergence = torch.nn.functional.kl_div(
+        log(head / tau, dim=1), log(teacher / tau, dim=1), reduction="sum", log_target=True
+    )
+    return {
+        "student": student.numpy(),
+        "head": head.numpy(),
+        "teacher": teacher.numpy(),
+        "labels": labels.numpy(),
+        "label_loss": torch.sum(-labels * log(student, dim=-1), dim=-1).mean().numpy(),
+        "hard": torch.nn.functional.cross_entropy(head, teacher.argmax(dim=1)).numpy(),
+        "soft_elements": (divergence * tau**2 / head.numel()).numpy(),
+        "soft_batch": (divergence * tau**2 / len(head)).numpy(),
+        "tau": np.array(tau),
+    }
+
+
+def schedule():
+    """Learning rates of 40 steps with 5 of warm-up, by timm's scheduler."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-3)
+    scheduler = CosineLRScheduler(
+        optimizer, t_initial=40, lr_min=1e-5, warmup_t=5, warmup_lr_init=1e-6
+    )
+    rates = []
+    for step in range(40):
+        scheduler.step(step)
+        rates.append(optimizer.param_groups[0]["lr"])
+    return {"rates": np.array(rates)}
+
+
+def mixing():
+    """A batch mixed by timm at known lambdas, and CutMix boxes of timm at known draws."""
+    x, labels = images((4, 3, 8, 8)), torch.tensor([0, 3, 1, 4])
+    mixer = Mixup(mixup_alpha=0.8, cutmix_alpha=0.0, label_smoothing=0.1, num_classes=5)
+    mixer._params_per_batch = lambda: (0.3, False)
+    mixed, targets = mixer(x.clone(), labels)
+    np.random.seed(5)
+    lams = np.random.uniform(size=20)
+    boxes = []
+    for lam in lams:
+        state = np.random.get_state()
+        box = rand_bbox((4, 3, 8, 6), lam)
+        np.random.set_state(state)
+        center = [np.random.randint(0, 8), np.random.randint(0, 6)]
+        boxes.append([*center, *box])
+    return {
+        "images": x.permute(0, 2, 3, 1).numpy(),
+        "labels": labels.numpy(),
+        "mixed": mixed.permute(0, 2, 3, 1).numpy(),
+        "targets": targets.numpy(),
+        "lams": lams,
+        "boxes": np.array(boxes),  # center row, center column, top, bottom, left, right
+    }
+
+
+if __name__ == "__main__":
+    GOLDENS.mkdir(exist_ok=True)
+    made = {
+        "deit": deit(distilled=False),
+        "deit_distilled": deit(distilled=True),
+        "regnety": regnety(),
+        "losses": losses(),
+        "schedule": schedule(),
+        "mixing": mixing(),
+    }
+    for name, arrays in made.items():
+        np.savez_compressed(GOLDENS / f"{name}.npz", **arrays)

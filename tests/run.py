@@ -1,0 +1,12 @@
+"""The main of every Bazel test: runs pytest on its arguments.
+
+A test file alone would define its tests, run none and pass. pytest also fails where it finds none.
+"""
+
+import sys
+
+import pytest
+
+if __name__ == "__main__":
+    # No cache: Bazel's test folder cannot be written to.
+    sys.exit(pytest.main(["-p", "no:cacheprovider", *sys.argv[1:]]))

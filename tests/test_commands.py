@@ -1,0 +1,74 @@
+"""The commands as a user types them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, TINY
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def case(*arguments, says, fast=False):
+    return pytest.param(arguments, says, marks=[] if fast else pytest.mark.slow, id=says)
+
+
+RUN = ("--recipe=digits_none", "--workdir=w")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        case("--recipe=digits", "--workdir=w", says="should be one of <digits_teacher|digits_none"),
+        case("--workdir=w", says="--recipe must have a value"),
+        case("--recipe=digits_none", says="--workdir must have a value"),
+        case(*RUN, "--speed=9", says="Unknown command line flag 'speed'"),
+        case(*RUN, "extra", says="unexpected 'extra'"),
+        case(*RUN, "--set=pace=1", says="unknown field 'pace'", fast=True),
+        case(*RUN, "--set=lr=fast", says="lr='fast': expected a number"),
+        case("--recipe=digits_none", "--workdir=LICENSE/w", says="expected a folder to write in"),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(arguments, says):
+    done = command("scripts.train", *arguments)
+    ours = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2
+    assert len(ours) == 1
+    assert says in ours[0]
+    assert "Traceback" not in done.stderr
+    assert not (ROOT / "w").exists()
+
+
+@pytest.mark.slow
+def test_help_lists_the_recipes():
+    assert (
+        "<digits_teacher|digits_none|digits_soft|digits_hard>"
+        in command("scripts.train", "--help").stdout
+    )
+
+
+@pytest.mark.slow
+def test_a_run_prints_its_plan_and_its_scores(tmp_path, data_dir):
+    settings = [f"--set={setting}" for setting in (*TINY, "run_eagerly=true")]
+    done = command(
+        "scripts.train",
+        "--recipe=digits_none",
+        f"--workdir={tmp_path / 'run'}",
+        f"--data_dir={data_dir}",
+        *settings,
+    )
+    assert done.returncode == 0, done.stderr
+    for text in ("90 training and 360 validation images", "3 x 2 epochs", "0.00234375 at 60"):
+        assert text in done.stdout
+    assert done.stdout.index("learning rate") < done.stdout.index("Epoch 1/2")
+    assert "digits validation: class " in done.stdout

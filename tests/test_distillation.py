@@ -1,0 +1,156 @@
+import keras
+import numpy as np
+import pytest
+
+import keras_deit as kd
+
+X = np.random.default_rng(0).normal(size=(8, 24, 16, 3)).astype("float32")
+Y = np.eye(5, dtype="float32")[np.arange(8) % 5]
+
+
+def teacher(classes=5, size=(24, 16), softmax=False):
+    layers = [keras.Input((*size, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]
+    layers += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(classes)]
+    return keras.Sequential(layers + [keras.layers.Softmax()] * softmax, name="convnet")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reduction", "key"),
+    [
+        ("hard", "batch", "hard"),
+        ("soft", "batch", "soft_batch"),
+        ("soft", "elements", "soft_elements"),
+    ],
+)
+def test_losses_are_the_official_formulas(golden, kind, reduction, key):
+    truth = golden("losses")
+    distillation = kd.Distillation(None, kind, 0.3, float(truth["tau"]), reduction)
+    ours = distillation.distillation_loss(truth["head"], truth["teacher"])
+    np.testing.assert_allclose(ours, truth[key], rtol=1e-5)
+    label_loss = kd.loss(kd.RECIPES["digits_none"])(truth["labels"], truth["student"])
+    np.testing.assert_allclose(label_loss, truth["label_loss"], rtol=1e-5)
+    whole = distillation.loss(label_loss, truth["head"], truth["teacher"])
+    np.testing.assert_allclose(whole, 0.7 * truth["label_loss"] + 0.3 * truth[key], rtol=1e-5)
+
+
+def test_sample_weights_weigh_the_distillation_loss(golden):
+    truth = golden("losses")
+    distillation = kd.Distillation(None, "hard")
+    half = distillation.distillation_loss(truth["head"][:3], truth["teacher"][:3])
+    weights = np.array([1, 1, 1, 0, 0, 0], "float32")
+    weighed = distillation.distillation_loss(truth["head"], truth["teacher"], weights)
+    np.testing.assert_allclose(weighed, half / 2, rtol=1e-5)
+
+
+def fitted(student, distillation, **options):
+    optimizer = keras.optimizers.SGD(0.1)
+    student.compile(
+        optimizer,
+        kd.loss(None),
+        metrics=["accuracy"],
+        distillation=distillation,
+        **options,
+    )
+    return student.fit(X, Y, batch_size=8, epochs=1, verbose=0).history
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_a_step_moves_the_student_alone(tiny, kind):
+    convnet = teacher()
+    before = [np.array(v) for v in convnet.weights]
+    start = [np.array(v) for v in tiny.trainable_weights]
+    logs = fitted(tiny, kd.Distillation(convnet, kind))
+    for now, then in zip(convnet.weights, before, strict=True):
+        np.testing.assert_array_equal(now, then)  # batch statistics too: inference mode
+    for now, then in zip(tiny.trainable_weights, start, strict=True):
+        assert np.abs(np.array(now) - then).max() > 0, now.path
+    assert logs.keys() == {"loss", "class_loss", "distillation_loss", "agreement", "accuracy"}
+    assert logs["loss"][0] == pytest.approx(
+        (logs["class_loss"][0] + logs["distillation_loss"][0]) / 2, rel=1e-5
+    )
+
+
+def test_metrics_are_those_of_the_step(tiny):
+    convnet = teacher()
+    heads = [np.array(head) for head in tiny.logits(X)]
+    decisions = np.array(convnet(X, training=False)).argmax(axis=1)
+    logs = fitted(tiny, kd.Distillation(convnet))
+    assert logs["agreement"][0] == pytest.approx(np.mean(heads[1].argmax(axis=1) == decisions))
+    assert logs["accuracy"][0] == pytest.approx(np.mean(sum(heads).argmax(1) == Y.argmax(1)))
+
+
+def test_each_head_learns_from_its_own_teacher(tiny):
+    head, dist = np.array(tiny.head.kernel), np.array(tiny.head_dist.kernel)
+    fitted(tiny, kd.Distillation(teacher(), alpha=1.0))
+    np.testing.assert_array_equal(tiny.head.kernel, head)
+    assert np.abs(np.array(tiny.head_dist.kernel) - dist).max() > 0
+    head, dist = np.array(tiny.head.kernel), np.array(tiny.head_dist.kernel)
+    fitted(tiny, kd.Distillation(teacher(), alpha=0.0))
+    np.testing.assert_array_equal(tiny.head_dist.kernel, dist)
+    assert np.abs(np.array(tiny.head.kernel) - head).max() > 0
+
+
+def test_integer_labels_with_a_sparse_loss(tiny):
+    sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    tiny.compile("sgd", sparse, metrics=["accuracy"], distillation=kd.Distillation(teacher()))
+    logs = tiny.fit(X, Y.argmax(axis=1), batch_size=4, verbose=0).history
+    assert np.isfinite(logs["loss"][0])
+
+
+def test_without_a_distillation_the_fused_logits_learn(tiny):
+    logs = fitted(tiny, None)
+    assert logs.keys() == {"loss", "accuracy"}
+
+
+def test_the_teacher_is_in_no_file_of_the_student(tiny, tmp_path):
+    fitted(tiny, kd.Distillation(teacher()))
+    count = len(tiny.weights)
+    tiny.save(tmp_path / "student.keras")
+    again = keras.saving.load_model(tmp_path / "student.keras")
+    assert len(again.weights) == count
+    assert b"convnet" not in (tmp_path / "student.keras").read_bytes()
+    np.testing.assert_array_equal(again(X), tiny(X))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: teacher(classes=7), "7 classes and the student 5"),
+        (lambda: teacher(size=(32, 32)), "does not take the student's 24x16 images"),
+        (lambda: keras.Sequential([keras.Input((24, 16, 3)), keras.layers.Flatten()]), "classes"),
+        (lambda: keras.Sequential([keras.Input((24, 16, 3)), keras.layers.ReLU()]), "one output"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused_before_any_step(tiny, make, says):
+    with pytest.raises(kd.UserError, match=says):
+        tiny.compile("sgd", distillation=kd.Distillation(make()))
+
+
+def test_a_student_without_the_token_is_refused():
+    student = kd.DeiT(16, patch_size=8, width=12, depth=1, heads=3, distilled=False)
+    with pytest.raises(kd.UserError, match="no distillation head"):
+        student.compile("sgd", distillation=kd.Distillation(teacher()))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"kind": "warm"}, "hard, soft"),
+        ({"alpha": 1.5}, "between 0 and 1"),
+        ({"tau": 0}, "above 0"),
+        ({"reduction": "sum"}, "batch, elements"),
+    ],
+)
+def test_wrong_settings_are_refused(fields, says):
+    with pytest.raises(kd.UserError, match=says):
+        kd.Distillation(None, **fields)
+
+
+def test_any_classifier_teaches_through_adapt(tiny):
+    convnet = teacher(softmax=True)
+    adapted = kd.adapt(convnet, (24, 16), scale=2, offset=-1, probabilities=True)
+    pixels = X * np.float32([0.229, 0.224, 0.225]) + np.float32([0.485, 0.456, 0.406])
+    expected = np.array(convnet(pixels * 2 - 1, training=False))
+    logits = np.array(adapted(X))
+    np.testing.assert_allclose(np.exp(logits), expected, atol=1e-6)
+    fitted(tiny, kd.Distillation(adapted, "soft"))

@@ -1,0 +1,211 @@
+import csv
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_deit as kd
+from keras_deit.recipes import Recipe
+from tests.conftest import recipe
+
+
+def losses(workdir):
+    with open(workdir / "metrics.csv", newline="") as lines:
+        return [float(row["loss"]) for row in csv.DictReader(lines)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data_dir):
+    """A finished distillation from a recipe, its teacher trained on the way: (workdir, model)."""
+    workdir = tmp_path_factory.mktemp("run") / "hard"
+    short = dataclasses.replace(kd.RECIPES["digits_teacher"], epochs=2, passes=2, batch_size=60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(kd.RECIPES, "digits_teacher", short)
+        model = kd.train(recipe("digits_hard", "drop_path=0.3"), workdir, data_dir)
+    return workdir, model
+
+
+def test_a_run_leaves_its_files(run):
+    workdir, model = run
+    files = {path.name for path in workdir.iterdir()}
+    assert files == {"plan.json", "metrics.csv", "best.keras", "last.keras", "teacher"}
+    assert {p.name for p in (workdir / "teacher").iterdir()} == files - {"teacher"}
+    again = keras.saving.load_model(workdir / "last.keras")
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    np.testing.assert_array_equal(again(images), model(images))
+    plan = json.loads((workdir / "plan.json").read_text())
+    assert plan["recipe"]["distillation"] == "hard"
+    assert plan["run"]["steps"] == "3 x 2 epochs (2 passes each)"
+    with open(workdir / "metrics.csv", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    columns = {"loss", "class_loss", "distillation_loss", "agreement", "accuracy", "val_accuracy"}
+    assert columns <= rows[0].keys()
+
+
+def test_a_finished_run_is_given_back_not_repeated(run, data_dir, capsys):
+    workdir, model = run
+    before = (workdir / "last.keras").stat().st_mtime_ns
+    again = kd.train(recipe("digits_hard", "drop_path=0.3"), workdir, data_dir)
+    assert (workdir / "last.keras").stat().st_mtime_ns == before
+    assert "is finished" in capsys.readouterr().out
+    np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
+
+
+def test_a_workdir_belongs_to_one_recipe(run, data_dir):
+    with pytest.raises(kd.UserError, match=r"another recipe \(epochs 2 -> 3\)"):
+        kd.train(recipe("digits_hard", "drop_path=0.3", "epochs=3"), run[0], data_dir)
+
+
+MODES = {
+    "graph": ["jit_compile=false"],
+    "eager": ["run_eagerly=true"],
+    "xla": ["jit_compile=true"],
+}
+
+
+@pytest.fixture(scope="module")
+def graph(run, tmp_path_factory, data_dir):
+    return losses_of(run, tmp_path_factory.mktemp("graph"), data_dir, *MODES["graph"])
+
+
+def losses_of(run, workdir, data_dir, *settings):
+    teacher = f"teacher={run[0] / 'teacher' / 'last.keras'}"
+    kd.train(recipe("digits_hard", "drop_path=0.3", teacher, *settings), workdir, data_dir)
+    return losses(workdir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["eager", "xla"])
+def test_eager_graph_and_xla_give_the_same_losses(run, graph, tmp_path, data_dir, mode):
+    np.testing.assert_allclose(losses_of(run, tmp_path, data_dir, *MODES[mode]), graph, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_same_run_twice_gives_the_same_weights(run, graph, tmp_path, data_dir):
+    assert losses_of(run, tmp_path, data_dir, *MODES["graph"]) == graph
+
+
+# Another value of each field that a short run must feel, in its losses or scores.
+CHANGES = {
+    "train_split": "validation",
+    "train_fraction": "0.2",
+    "subset": "1",
+    "passes": "3",
+    "batch_size": "50",
+    "pad": "0",
+    "mixup": "0.2",
+    "cutmix": "0",
+    "label_smoothing": "0.3",
+    "epochs": "3",
+    "lr": "0.1",
+    "min_lr": "1e-2",
+    "warmup_lr": "1e-2",
+    "warmup_epochs": "0",
+    "weight_decay": "5",
+    "no_decay": "bias",
+    "drop_path": "0.6",
+    "distillation": "soft",
+    "alpha": "0.9",
+    "tau": "4",
+    "reduction": "elements",
+    "seed": "1",
+}
+ELSEWHERE = {  # fields that change no loss of a run, and what tests them
+    "note": "test_a_run_leaves_its_files",
+    "variant": "test_the_variant_is_what_is_trained",
+    "dataset": "test_what_is_missing_is_named",
+    "validation_split": "test_the_validation_split_is_what_is_scored",
+    "teacher": "test_another_teacher_teaches_otherwise",
+    "run_eagerly": "test_eager_graph_and_xla_give_the_same_losses",
+    "jit_compile": "test_eager_graph_and_xla_give_the_same_losses",
+}
+
+
+def test_every_field_of_a_recipe_is_tested():
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    assert set(CHANGES) | set(ELSEWHERE) == fields
+
+
+@pytest.fixture(scope="module")
+def eager(run, tmp_path_factory, data_dir):
+    return losses_of(run, tmp_path_factory.mktemp("eager"), data_dir, *MODES["eager"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", CHANGES)
+def test_every_field_changes_the_training(run, eager, tmp_path, data_dir, field):
+    settings = [*MODES["eager"], f"{field}={CHANGES[field]}"]
+    if field == "tau":  # which hard distillation does not read
+        settings.append("distillation=soft")
+        eager = losses_of(run, tmp_path / "soft", data_dir, *MODES["eager"], "distillation=soft")
+    if field == "reduction":
+        settings.append("distillation=soft")
+    changed = losses_of(run, tmp_path / "changed", data_dir, *settings)
+    assert np.abs(np.array(changed[:2]) - eager).max() > 1e-6 or len(changed) != len(eager)
+
+
+@pytest.mark.slow
+def test_another_teacher_teaches_otherwise(run, eager, tmp_path, data_dir):
+    keras.utils.set_random_seed(9)
+    kd.build("regnety_digits").save(tmp_path / "other.keras")
+    settings = [*MODES["eager"], f"teacher={tmp_path / 'other.keras'}"]
+    assert losses_of(run, tmp_path / "run", data_dir, *settings) != eager
+
+
+@pytest.mark.slow
+def test_the_validation_split_is_what_is_scored(run, tmp_path, data_dir):
+    def scores(split):
+        losses_of(run, tmp_path / split, data_dir, *MODES["eager"], f"validation_split={split}")
+        return (tmp_path / split / "metrics.csv").read_text()
+
+    assert scores("validation") != scores("test")
+
+
+def test_the_variant_is_what_is_trained(run):
+    assert json.loads((run[0] / "plan.json").read_text())["run"]["model"].startswith(
+        "deit_digits_distilled, "
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("digits_none", ["variant=deit_huge"], "unknown variant 'deit_huge': expected one of"),
+        ("digits_hard", ["teacher=nobody"], "a .keras file or one of digits_teacher"),
+        ("digits_hard", ["teacher=nothing.keras"], "no Keras model in nothing.keras"),
+        ("digits_none", ["dataset=no_such_set"], "no data set 'no_such_set'"),
+        ("digits_none", ["train_split=all"], "train, validation, test"),
+    ],
+)
+def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
+    with pytest.raises(kd.UserError, match=says) as error:
+        kd.train(kd.override(kd.RECIPES[name], settings), tmp_path, data_dir)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_a_regnet_is_no_student(run, tmp_path, data_dir):
+    teacher = f"teacher={run[0] / 'teacher' / 'last.keras'}"
+    with pytest.raises(kd.UserError, match="no distillation token"):
+        kd.train(recipe("digits_hard", "variant=regnety_digits", teacher), tmp_path, data_dir)
+    with pytest.raises(kd.UserError, match="no distillation head"):
+        kd.train(recipe("digits_hard", "variant=deit_digits", teacher), tmp_path, data_dir)
+
+
+def test_an_unusable_workdir_is_named(tmp_path, data_dir):
+    (tmp_path / "file").touch()
+    with pytest.raises(kd.UserError, match="expected a folder to write in"):
+        kd.train(recipe(), tmp_path / "file" / "run", data_dir)
+    (tmp_path / "plan.json").write_text("[]")
+    with pytest.raises(kd.UserError, match="not a plan of ours"):
+        kd.train(recipe(), tmp_path, data_dir)
+
+
+def test_a_file_that_is_no_model_runs_nothing(tmp_path):
+    for content in (b"", b"not a model", b"\x80\x04cos\nsystem\n."):
+        (tmp_path / "bad.keras").write_bytes(content)
+        with pytest.raises(kd.UserError, match="no Keras model in"):
+            kd.training.load(tmp_path / "bad.keras")
