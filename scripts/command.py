@@ -17,6 +17,7 @@ def run(main):
 
 
 def _parse(argv):
+    flags.FLAGS.set_default("verbosity", -1)  # TFDS would report every file it opens
     try:
         rest = flags.FLAGS(argv)[1:]
     except flags.Error as error:
