@@ -35,7 +35,7 @@ class RegNetYVariant:
 
 def _digits(params, distilled):
     """Sixteen 2-pixel patches of an 8x8 image."""
-    size = {"image_size": 8, "patch_size": 2, "depth": 4, "num_classes": 10}
+    size = {"image_size": 8, "patch_size": 2, "depth": 2, "num_classes": 10}
     return DeiTVariant(64, 4, params, distilled=distilled, **size)
 
 
@@ -49,7 +49,7 @@ VARIANTS = {
     "deit_base_distilled_patch16_224": DeiTVariant(768, 12, 87_338_192, distilled=True),
     "deit_base_distilled_patch16_384": DeiTVariant(768, 12, 87_630_032, 384, distilled=True),
     "regnety_160": RegNetYVariant(32, (2, 4, 11, 1), (224, 448, 1232, 3024), 112, 83_590_140),
-    "deit_digits": _digits(0, False),
-    "deit_digits_distilled": _digits(0, True),
-    "regnety_digits": RegNetYVariant(16, (1, 2), (32, 64), 16, 0, 8, 10),
+    "deit_digits": _digits(102_730, False),
+    "deit_digits_distilled": _digits(103_508, True),
+    "regnety_digits": RegNetYVariant(32, (1, 1), (48, 96), 16, 50_830, 8, 10),
 }

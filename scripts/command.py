@@ -5,7 +5,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from keras_deit.errors import UserError
 
@@ -17,7 +17,6 @@ def run(main):
 
 
 def _parse(argv):
-    flags.FLAGS.set_default("verbosity", -1)  # TFDS would report every file it opens
     try:
         rest = flags.FLAGS(argv)[1:]
     except flags.Error as error:
@@ -28,6 +27,7 @@ def _parse(argv):
 
 
 def _guarded(main):
+    logging.set_verbosity(logging.WARNING)  # TFDS would report every file it opens
     try:
         main()
     except UserError as error:

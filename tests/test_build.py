@@ -42,14 +42,12 @@ def problems(root):
 
     for path in texts:
         if path not in owners:
-            yield f"{path}: in no target of BUILD; add one with it in srcs"
+            yield f"{path}: in no target's srcs in BUILD; add one"
         elif path.startswith("tests/test_") and path not in tested:
             yield f"{path}: in no py_test of BUILD; add one, or it is never run"
     for target in targets:
         label, deps = f":{target['name']}", set(target["deps"])
-        needed = {}
-        if target["rule"] == "py_test":
-            needed[":tests/conftest"] = "pytest imports tests/conftest.py"
+        needed = {":tests/conftest": "pytest imports it"} if target["rule"] == "py_test" else {}
         for path in target["srcs"]:
             for module in imports(path, texts):
                 for need in needs(module, texts, owners):
@@ -117,12 +115,12 @@ def test_build_says_what_is_imported():
     assert not found, "\n".join(found)
 
 
-BUILD = """
-load("@rules_python//python:defs.bzl", "py_library")
+BUILD = """load("@rules_python//python:defs.bzl", "py_library")
 [py_library(name = name, srcs = ["transfer/" + name + ".py"], deps = deps) for name, deps in {
     "a": ["@pypi//numpy"],
     "b": [":a"],
 }.items()]
+py_library(name = "c", srcs = ["tests/test_c.py"])
 """
 
 
@@ -133,8 +131,8 @@ load("@rules_python//python:defs.bzl", "py_library")
         ("transfer/b.py", "TABLE = {'a': 'transfer.a'}", ""),
         ("transfer/b.py", "import transfer.a, numpy", "imports numpy; add '@pypi//numpy'"),
         ("transfer/b.py", "", ":b: transfer/b.py: no import of ':a'; remove it"),
-        ("transfer/c.py", "", "transfer/c.py: in no target"),
-        ("tests/test_c.py", "", "tests/test_c.py: in no target"),
+        ("transfer/c.py", "", "transfer/c.py: in no target's srcs"),
+        ("tests/test_c.py", "", "tests/test_c.py: in no py_test"),
         ("requirements.txt", "numpy_not", "requirements.txt for '@pypi//numpy'; add one"),
     ],
 )
