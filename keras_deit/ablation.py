@@ -3,12 +3,19 @@
 import csv
 import dataclasses
 import io
+import multiprocessing
+import os
 import pathlib
+import signal
 import statistics
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 
 import keras
 
 from keras_deit import data, plots
+from keras_deit.data import datasets
+from keras_deit.errors import UserError
 from keras_deit.evaluation import HEADS, evaluate
 from keras_deit.files import write
 from keras_deit.training import train
@@ -16,32 +23,90 @@ from keras_deit.training import train
 COLUMNS = ("method", "seed", *HEADS, "fused")
 
 
-def run(methods, seeds, workdir, data_dir=None, split="test"):
-    """Trains and scores every method at every seed, showing a progress bar for each; a run that is
-    finished already is not repeated.
+def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
+    """Trains and scores every method at every seed, under one progress bar; a run that is finished
+    already is not repeated.
 
     Args:
-        methods: recipes by method name, "teacher" first: it teaches those of its seed that have a
-            teacher.
-        seeds: with the same one, all methods train on the same images.
+        methods: recipes by method name; "teacher" teaches those of its seed that have a teacher.
+        seeds: of initial weights, order and augmentation; the training images stay the same.
         workdir: holds a workdir per run, ``<method>-<seed>``.
         data_dir: where TFDS keeps its data sets.
         split: what the scores are taken on.
+        processes: how many runs at a time; None is one for each core, four at most, or one where
+            there is a GPU. A model of this size leaves a second core idle.
 
     Returns:
-        A dict of ``COLUMNS`` per run: accuracies as fractions, None where a head does not exist.
+        A dict of ``COLUMNS`` per run, by seed and method: accuracies as fractions, None where a
+        head does not exist.
+
+    Raises:
+        UserError: as ``train`` does, for the first run that cannot go on.
     """
-    rows, runs = [], [(seed, method) for seed in seeds for method in methods]
-    for number, (seed, method) in enumerate(runs, 1):
-        recipe = dataclasses.replace(methods[method], seed=seed)
-        if recipe.teacher is not None:
-            teacher = folder(workdir, "teacher", seed) / "last.keras"
-            recipe = dataclasses.replace(recipe, teacher=str(teacher))
-        print(f"[{number}/{len(runs)}] {method}, seed {seed}", flush=True)
-        model = train(recipe, folder(workdir, method, seed), data_dir, _Bar(recipe.epochs))
-        scores = evaluate(model, data.evaluation(recipe, data_dir, split))
-        rows.append({"method": method, "seed": seed, **scores})
-    return rows
+    runs = {}
+    for seed in seeds:
+        for name, recipe in methods.items():
+            runs[seed, name] = _recipe(recipe, seed, workdir)
+    for recipe in methods.values():  # here, before the processes would all prepare it
+        datasets.load(recipe.dataset, split, data_dir)
+    cores = os.cpu_count()
+    processes = processes or (1 if keras.distribution.list_devices("gpu") else min(cores, 4))
+    bar = keras.utils.Progbar(sum(recipe.epochs for recipe in runs.values()), unit_name="epoch")
+    spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    with ProcessPoolExecutor(processes, spawn, _start, (max(1, cores // processes),)) as pool:
+        scores, shown = {}, 0
+        for taught in (False, True):  # the teachers' turn, then that of those they teach
+            turn = {}
+            for (seed, name), recipe in runs.items():
+                if (recipe.teacher is not None) is taught:
+                    where = folder(workdir, name, seed)
+                    turn[pool.submit(_run, recipe, where, data_dir, split)] = seed, name
+            while turn:
+                done, _ = wait(turn, timeout=0.5, return_when=FIRST_EXCEPTION)
+                finished = sum(_epochs(folder(workdir, name, seed)) for seed, name in runs)
+                if finished > shown:
+                    bar.update(shown := finished)
+                for future in done:
+                    scores[turn.pop(future)] = _result(future, pool)
+    return [{"method": name, "seed": seed, **scores[seed, name]} for seed, name in runs]
+
+
+def _recipe(recipe, seed, workdir):
+    teacher = str(folder(workdir, "teacher", seed) / "last.keras")
+    taught = {} if recipe.teacher is None else {"teacher": teacher}
+    return dataclasses.replace(recipe, seed=seed, **taught)
+
+
+def _start(threads):
+    """In each process: its share of the cores, and a silent end by Ctrl-C."""
+    import tensorflow as tf
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _run(recipe, workdir, data_dir, split):
+    model = train(recipe, workdir, data_dir, quiet=True)
+    return evaluate(model, data.evaluation(recipe, data_dir, split))
+
+
+def _result(future, pool):
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise UserError("a run was killed, perhaps for memory: start it again") from error
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+def _epochs(workdir):
+    """Finished epochs of a run, from the outside."""
+    try:
+        return max(0, len((workdir / "metrics.csv").read_text().splitlines()) - 1)
+    except FileNotFoundError:
+        return 0
 
 
 def folder(workdir, method, seed):
@@ -102,14 +167,3 @@ def _verdict(rows):
         f"Hard distillation against none: {gain:+.1f} points in the mean over {len(hard)} seeds,"
         f" {verdict} than the spread of {spread:.1f} (the larger standard deviation of the two)."
     )
-
-
-class _Bar(keras.callbacks.Callback):
-    """One progress bar for a whole training, a step an epoch."""
-
-    def __init__(self, epochs):
-        super().__init__()
-        self.bar = keras.utils.Progbar(epochs, unit_name="epoch", stateful_metrics=["accuracy"])
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.bar.update(epoch + 1, [("accuracy", logs["val_accuracy"])])

@@ -21,8 +21,8 @@ def write_json(path, value):
     write(path, lambda partial: partial.write_text(json.dumps(value, indent=2) + "\n"))
 
 
-def write_model(model, path):
-    """``model`` as ``.keras``: the function alone, without the optimizer's state."""
-    alone = type(model).from_config(model.get_config())
-    alone.set_weights(model.get_weights())
-    write(path, alone.save)
+def bare(model):
+    """A copy that is the function alone, without the optimizer's state: what files hold."""
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    return copy

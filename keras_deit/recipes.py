@@ -121,12 +121,13 @@ _DIGITS = Recipe(
     variant="deit_digits",
     dataset="digits",
     train_fraction=0.1,
-    passes=14,
-    batch_size=64,
+    passes=30,
+    batch_size=100,
     pad=1,
     mixup=0.0,
-    epochs=30,
-    lr=0.047,
+    epochs=20,
+    lr=0.03,
+    warmup_epochs=3,
     drop_path=0.0,
 )
 
@@ -137,7 +138,7 @@ def _digits(note, **changes):
 
 RECIPES = {
     "digits_teacher": _digits(
-        "The convnet that teaches the other digits rows.", variant="regnety_digits", lr=0.03
+        "The convnet that teaches the other digits rows.", variant="regnety_digits", lr=0.02
     ),
     "digits_none": _digits("No teacher: labels alone, no distillation token."),
     "digits_soft": _digits(

@@ -13,7 +13,7 @@ from keras_deit.distillation import Distillation
 from keras_deit.errors import UserError
 from keras_deit.evaluation import evaluate
 from keras_deit.factory import build
-from keras_deit.files import write_json, write_model
+from keras_deit.files import bare, write, write_json
 from keras_deit.optimization import learning_rate, loss, optimizer
 from keras_deit.recipes import RECIPES
 from keras_deit.variants import VARIANTS, DeiTVariant
@@ -21,7 +21,7 @@ from keras_deit.variants import VARIANTS, DeiTVariant
 JIT = {"auto": "auto", "true": True, "false": False}
 
 
-def train(recipe, workdir, data_dir=None, progress=None):
+def train(recipe, workdir, data_dir=None, quiet=False):
     """Trains ``recipe`` in ``workdir``, or gives back the model where that is done already.
 
     The folder then holds ``plan.json`` (the recipe, what came of it, versions), ``metrics.csv``
@@ -32,7 +32,7 @@ def train(recipe, workdir, data_dir=None, progress=None):
         recipe: a ``Recipe``.
         workdir: a folder; it is made, and belongs to this recipe alone.
         data_dir: where TFDS keeps its data sets; None is TFDS' own default.
-        progress: a Keras callback to show instead of the plan and Keras' progress bar.
+        quiet: whether to keep the plan, Keras' progress bar and the scores to itself.
 
     Returns:
         The trained model as ``last.keras`` holds it.
@@ -42,32 +42,31 @@ def train(recipe, workdir, data_dir=None, progress=None):
     """
     workdir = _open(workdir, recipe)
     if (workdir / "last.keras").exists():
-        if progress is None:
+        if not quiet:
             print(f"{workdir} is finished: {workdir / 'last.keras'}")
         return load(workdir / "last.keras")
-    teacher = _teacher(recipe, workdir, data_dir)
+    teacher = _teacher(recipe, workdir, data_dir, quiet)
     training, validation = data.train(recipe, data_dir), data.evaluation(recipe, data_dir)
     keras.utils.set_random_seed(recipe.seed)
     model = _model(recipe, training.num_classes)
     _compile(model, recipe, teacher, training.steps)
     plan = _plan(recipe, model, training, validation)
     write_json(workdir / "plan.json", plan)
-    if progress is None:
+    if not quiet:
         print("\n".join(f"{name:>15}  {value}" for name, value in plan["run"].items()), flush=True)
     model.fit(
         training,
         validation_data=validation,
         epochs=recipe.epochs,
         shuffle=False,  # the data comes in its own order; Keras would warn that it leaves it so
-        verbose=1 if progress is None else 0,
+        verbose=0 if quiet else 1,
         callbacks=[
             keras.callbacks.CSVLogger(workdir / "metrics.csv"),
             _Best(workdir / "best.keras"),
-            *([] if progress is None else [progress]),
         ],
     )
-    write_model(model, workdir / "last.keras")
-    if progress is None:
+    write(workdir / "last.keras", bare(model).save)
+    if not quiet:
         _print_scores(evaluate(model, validation), f"{recipe.dataset} {recipe.validation_split}")
     return model
 
@@ -101,11 +100,11 @@ def _open(workdir, recipe):
     return workdir
 
 
-def _teacher(recipe, workdir, data_dir):
+def _teacher(recipe, workdir, data_dir, quiet):
     if recipe.teacher is None:
         return None
     if recipe.teacher in RECIPES:
-        return train(RECIPES[recipe.teacher], workdir / "teacher", data_dir)
+        return train(RECIPES[recipe.teacher], workdir / "teacher", data_dir, quiet)
     if pathlib.Path(recipe.teacher).suffix != ".keras":
         known = ", ".join(name for name, row in RECIPES.items() if row.teacher is None)
         raise UserError(f"teacher {recipe.teacher!r}: expected a .keras file or one of {known}")
@@ -173,9 +172,11 @@ class _Best(keras.callbacks.Callback):
 
     def __init__(self, path):
         super().__init__()
-        self.path, self.best = path, -1.0
+        self.path, self.best, self.copy = path, -1.0, None
 
     def on_epoch_end(self, epoch, logs=None):
         if logs["val_accuracy"] > self.best:
             self.best = logs["val_accuracy"]
-            write_model(self.model, self.path)
+            self.copy = self.copy or bare(self.model)
+            self.copy.set_weights(self.model.get_weights())
+            write(self.path, self.copy.save)

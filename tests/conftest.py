@@ -11,7 +11,7 @@ import pytest
 
 import keras_deit as kd
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).absolute().parents[1]
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 TINY = ("epochs=2", "passes=2", "batch_size=60")
 

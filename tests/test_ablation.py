@@ -1,5 +1,4 @@
 import csv
-import dataclasses
 
 import numpy as np
 import pytest
@@ -29,14 +28,14 @@ def test_table_has_means_and_sample_deviations():
 @pytest.mark.slow
 def test_every_method_and_seed_is_run_once_and_reported(tmp_path, data_dir, capsys):
     methods = {
-        method: dataclasses.replace(recipe(f"digits_{method}"), run_eagerly=True)
+        method: recipe(f"digits_{method}", "run_eagerly=true")
         for method in ("teacher", "none", "hard")
     }
     rows = ablation.run(methods, range(2), tmp_path, data_dir)
     assert [(row["method"], row["seed"]) for row in rows] == [
         (method, seed) for seed in range(2) for method in methods
     ]
-    assert "[6/6] hard, seed 1" in capsys.readouterr().out
+    assert "12/12" in capsys.readouterr().out
     ablation.report(rows, tmp_path)
     with open(tmp_path / "results.csv", newline="") as lines:
         read = list(csv.DictReader(lines))
@@ -51,6 +50,13 @@ def test_every_method_and_seed_is_run_once_and_reported(tmp_path, data_dir, caps
     written = (tmp_path / "hard-1" / "last.keras").stat().st_mtime_ns
     assert ablation.run(methods, range(2), tmp_path, data_dir) == rows
     assert (tmp_path / "hard-1" / "last.keras").stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_go_on_stops_the_others(tmp_path, data_dir):
+    methods = {"none": recipe("digits_none", "variant=deit_huge")}
+    with pytest.raises(kd.UserError, match="unknown variant 'deit_huge'"):
+        ablation.run(methods, range(2), tmp_path, data_dir, processes=1)
 
 
 def test_attention_maps_are_drawn(tmp_path, data_dir):

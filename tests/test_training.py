@@ -177,7 +177,7 @@ def test_the_variant_is_what_is_trained(run):
         ("digits_hard", ["teacher=nobody"], "a .keras file or one of digits_teacher"),
         ("digits_hard", ["teacher=nothing.keras"], "no Keras model in nothing.keras"),
         ("digits_none", ["dataset=no_such_set"], "no data set 'no_such_set'"),
-        ("digits_none", ["train_split=all"], "train, validation, test"),
+        ("digits_none", ["train_split=training"], "train, validation, test"),
     ],
 )
 def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
