@@ -145,6 +145,11 @@ class DeiT(keras.Model):
         self.distillation.update_metrics(label_loss, logits[1], target, weights)
         return self.compute_metrics(images, labels, fuse(logits), weights)
 
+    def test_step(self, data):
+        """Keras' own, without the distillation's metrics, which belong to training."""
+        own = {metric.name for metric in self.distillation.metrics} if self.distillation else {}
+        return {name: x for name, x in super().test_step(data).items() if name not in own}
+
     def get_config(self):
         return {
             **super().get_config(),

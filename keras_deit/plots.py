@@ -22,16 +22,11 @@ def learning_curves(workdirs, path, column="val_accuracy", title="Validation acc
     for name, folders in workdirs.items():
         curves = np.array([_column(pathlib.Path(f) / "metrics.csv", column) for f in folders])
         epochs = np.arange(1, curves.shape[1] + 1)
-        (line,) = axes.plot(epochs, curves.mean(axis=0), label=name)
+        axes.plot(epochs, curves.mean(axis=0), label=f"{name}  {curves[:, -1].mean():.1%}")
         axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), alpha=0.15, lw=0)
-        axes.annotate(
-            f" {name}",
-            (epochs[-1], curves.mean(axis=0)[-1]),
-            color=line.get_color(),
-            va="center",
-            annotation_clip=False,
-        )
     axes.set(xlabel="epoch", title=title, ylim=(0, 1))
+    axes.legend(frameon=False, loc="upper left", title="mean of the last epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -15,6 +15,7 @@ class DeiTVariant:
     image_size: int = 224
     patch_size: int = 16
     depth: int = 12
+    mlp_ratio: float = 4.0
     distilled: bool = False
     num_classes: int = 1000
     drop_path: float = 0.0
@@ -36,7 +37,7 @@ class RegNetYVariant:
 def _digits(params, distilled):
     """Sixteen 2-pixel patches of an 8x8 image."""
     size = {"image_size": 8, "patch_size": 2, "depth": 2, "num_classes": 10}
-    return DeiTVariant(64, 4, params, distilled=distilled, **size)
+    return DeiTVariant(64, 4, params, distilled=distilled, mlp_ratio=2.0, **size)
 
 
 VARIANTS = {
@@ -49,7 +50,7 @@ VARIANTS = {
     "deit_base_distilled_patch16_224": DeiTVariant(768, 12, 87_338_192, distilled=True),
     "deit_base_distilled_patch16_384": DeiTVariant(768, 12, 87_630_032, 384, distilled=True),
     "regnety_160": RegNetYVariant(32, (2, 4, 11, 1), (224, 448, 1232, 3024), 112, 83_590_140),
-    "deit_digits": _digits(102_730, False),
-    "deit_digits_distilled": _digits(103_508, True),
+    "deit_digits": _digits(69_706, False),
+    "deit_digits_distilled": _digits(70_484, True),
     "regnety_digits": RegNetYVariant(32, (1, 1), (48, 96), 16, 50_830, 8, 10),
 }

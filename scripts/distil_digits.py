@@ -23,11 +23,10 @@ def main():
     ablation.report(rows, output)
 
     test = datasets.load("digits", "test", output / "data")
-    one_of_each = test.fraction(0.0, np.random.default_rng(0))
+    digits = [test[i] for i in test.fraction(0.0, np.random.default_rng(0))]
+    images = np.stack([image for image, _ in sorted(digits, key=lambda pair: pair[1])])
     model = kd.training.load(ablation.folder(output, "hard", 0) / "last.keras")
-    plots.attention_maps(
-        model, np.stack([test[i][0] for i in one_of_each]), output / "attention_maps.png"
-    )
+    plots.attention_maps(model, images, output / "attention_maps.png")
     print(f"\nTop-1 in percent on the {len(test)} test images, mean ± standard deviation:\n")
     print(ablation.table(rows))
     print(f"{output}: results.csv, results.md, learning_curves.png, attention_maps.png;")

@@ -4,6 +4,8 @@ Everything random in the data is a pure function of (seed, epoch) and of what it
 workers, devices, processes nor restarts change a batch.
 """
 
+import functools
+
 import numpy as np
 
 SUBSET, ORDER, VIEW, MIX = range(4)  # what the numbers are for
@@ -16,8 +18,11 @@ def generator(seed, epoch, purpose, first=0, second=0):
     return np.random.Generator(bits)
 
 
+@functools.lru_cache(maxsize=2)  # every batch of an epoch asks for it
 def order(seed, epoch, size, passes=1):
     """The order of an epoch: one permutation of ``range(size)`` after the other, int64
     (passes * size,)."""
     turns = (generator(seed, epoch, ORDER, turn).permutation(size) for turn in range(passes))
-    return np.concatenate(list(turns))
+    rows = np.concatenate(list(turns))
+    rows.flags.writeable = False
+    return rows
