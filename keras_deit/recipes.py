@@ -121,12 +121,12 @@ _DIGITS = Recipe(
     variant="deit_digits",
     dataset="digits",
     train_fraction=0.1,
-    passes=30,
+    passes=36,
     batch_size=100,
     pad=1,
     mixup=0.0,
     epochs=20,
-    lr=0.03,
+    lr=0.02,
     warmup_epochs=3,
     drop_path=0.0,
 )
@@ -138,7 +138,7 @@ def _digits(note, **changes):
 
 RECIPES = {
     "digits_teacher": _digits(
-        "The convnet that teaches the other digits rows.", variant="regnety_digits", lr=0.02
+        "The convnet that teaches the other digits rows.", variant="regnety_digits", passes=20
     ),
     "digits_none": _digits("No teacher: labels alone, no distillation token."),
     "digits_soft": _digits(
