@@ -138,7 +138,7 @@ def _digits(note, **changes):
 
 RECIPES = {
     "digits_teacher": _digits(
-        "The convnet that teaches the other digits rows.", variant="regnety_digits", passes=20
+        "The convnet that teaches the other digits rows.", variant="regnety_digits", passes=30
     ),
     "digits_none": _digits("No teacher: labels alone, no distillation token."),
     "digits_soft": _digits(
