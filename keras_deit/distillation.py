@@ -88,8 +88,16 @@ class Distillation:
         name = getattr(self.teacher, "name", type(self.teacher).__name__)
         size = "x".join(map(str, student.image_size))
         images = keras.KerasTensor((None, *student.image_size, 3), "float32")
+        if not isinstance(self.teacher, keras.layers.Layer):
+            raise UserError(f"teacher {self.teacher!r}: expected a Keras model")
+        # Keras traces a functional model on images of another size or depth without a word.
+        expected = getattr(self.teacher, "input_shape", None)
+        if isinstance(expected, tuple) and not _fits(images.shape, expected):
+            raise UserError(
+                f"teacher {name} does not take the student's {size} images: it expects {expected}"
+            )
         try:
-            output = keras.tree.flatten(self.teacher.compute_output_spec(images))
+            output = keras.tree.flatten(self.teacher(images, training=False))
         except Exception as error:  # whatever a user's model raises on a wrong input
             reason = str(error).strip().splitlines()[0]
             raise UserError(
@@ -105,6 +113,12 @@ class Distillation:
                 f"teacher {name} has {output[0].shape[-1]} classes and the student"
                 f" {student.num_classes}: they must be the same classes"
             )
+
+
+def _fits(shape, expected):
+    return len(shape) == len(expected) and all(
+        side in (None, given) for given, side in zip(shape, expected, strict=True)
+    )
 
 
 class HardLoss(keras.losses.Loss):

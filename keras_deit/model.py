@@ -45,7 +45,7 @@ class DeiT(keras.Model):
     ):
         super().__init__(**kwargs)
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        _check(size, patch_size, width, heads)
+        _check(size, patch_size, width, heads, depth, drop_path)
         self.image_size, self.patch_size = size, patch_size
         self.width, self.depth, self.heads, self.mlp_ratio = width, depth, heads, mlp_ratio
         self.num_classes, self.distilled, self.rate = num_classes, distilled, drop_path
@@ -82,10 +82,18 @@ class DeiT(keras.Model):
 
     def features(self, images, training=False):
         """The tokens after the last LayerNorm, (batch, prefix + patches, width)."""
-        x = self.tokens(self.patch_embed(images))
+        x = self._embed(images)
         for block in self.blocks:
             x = block(x, training=training)
         return self.norm(x)
+
+    def _embed(self, images):
+        if tuple(images.shape[1:]) != (*self.image_size, 3):
+            raise UserError(
+                f"images of shape {tuple(images.shape)}: expected (batch, height, width, 3) with"
+                f" (height, width) = {self.image_size}: build a model with that image_size"
+            )
+        return self.tokens(self.patch_embed(images))
 
     def logits(self, images, training=False):
         """One float32 (batch, num_classes) tensor per head: [class] or [class, distillation]."""
@@ -101,7 +109,7 @@ class DeiT(keras.Model):
     def attention_maps(self, images):
         """Every block's attention, float32 (batch, depth, heads, tokens, tokens); row 0 is what
         the class token looks at, row 1, in a distilled model, what the distillation token does."""
-        x, maps = self.tokens(self.patch_embed(images)), []
+        x, maps = self._embed(images), []
         for block in self.blocks:
             maps.append(block.attn.attend(block.norm1(x))[0])
             x = block(x)
@@ -174,7 +182,11 @@ def fuse(logits):
     return sum(logits) / len(logits)
 
 
-def _check(size, patch_size, width, heads):
+def _check(size, patch_size, width, heads, depth, drop_path):
+    if min(patch_size, width, heads, depth) < 1:
+        raise UserError("patch_size, width, heads and depth: expected 1 or more of each")
+    if not 0 <= drop_path < 1:
+        raise UserError(f"drop_path {drop_path}: expected a rate from 0, below 1")
     if len(size) != 2 or any(side < patch_size or side % patch_size for side in size):
         raise UserError(
             f"image_size {size} is not a whole number of {patch_size}-pixel patches:"

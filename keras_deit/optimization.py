@@ -1,6 +1,7 @@
 """Learning rate, optimizer and loss of the recipe (paper, Table 9)."""
 
 import math
+import re
 
 import keras
 from keras import ops
@@ -55,7 +56,7 @@ def optimizer(recipe, steps_per_epoch):
         recipe.min_lr,
     )
     adamw = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, epsilon=1e-8)
-    adamw.exclude_from_weight_decay(var_names=[f"^{name}$" for name in recipe.no_decay])
+    adamw.exclude_from_weight_decay(var_names=[f"^{re.escape(name)}$" for name in recipe.no_decay])
     return adamw
 
 

@@ -56,8 +56,9 @@ class Recipe:
         _check(self)
 
 
-POSITIVE = ("epochs", "batch_size", "passes", "tau", "lr")
-SHARES = ("train_fraction", "label_smoothing", "drop_path", "alpha")
+POSITIVE = ("epochs", "batch_size", "passes", "tau", "lr", "train_fraction")
+SHARES = ("train_fraction", "alpha")
+RATES = ("label_smoothing", "drop_path")
 
 
 def _check(recipe):
@@ -67,6 +68,11 @@ def _check(recipe):
     for name in SHARES:
         if not 0 <= getattr(recipe, name) <= 1:
             raise UserError(f"{name}={getattr(recipe, name)}: expected a share between 0 and 1")
+    for name in RATES:
+        if not 0 <= getattr(recipe, name) < 1:
+            raise UserError(f"{name}={getattr(recipe, name)}: expected a rate from 0, below 1")
+    if not recipe.seed < 2**32:
+        raise UserError(f"seed={recipe.seed}: expected a whole number below 2**32")
     for name, kind in typing.get_type_hints(Recipe).items():
         value = getattr(recipe, name)
         if kind in (int, float) and not 0 <= value < float("inf"):

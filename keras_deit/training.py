@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 import platform
 from importlib import metadata
@@ -48,12 +49,13 @@ def train(recipe, workdir, data_dir=None, quiet=False):
     teacher = _teacher(recipe, workdir, data_dir, quiet)
     training, validation = data.train(recipe, data_dir), data.evaluation(recipe, data_dir)
     keras.utils.set_random_seed(recipe.seed)
-    model = _model(recipe, training.num_classes)
+    model = _model(recipe, training)
     _compile(model, recipe, teacher, training.steps)
     plan = _plan(recipe, model, training, validation)
     write_json(workdir / "plan.json", plan)
     if not quiet:
         print("\n".join(f"{name:>15}  {value}" for name, value in plan["run"].items()), flush=True)
+    finite = _Finite()
     model.fit(
         training,
         validation_data=validation,
@@ -63,8 +65,13 @@ def train(recipe, workdir, data_dir=None, quiet=False):
         callbacks=[
             keras.callbacks.CSVLogger(workdir / "metrics.csv"),
             _Best(workdir / "best.keras"),
+            finite,
         ],
     )
+    if finite.where:
+        raise UserError(
+            f"the loss is {finite.where}: try a lower lr or a longer warm-up, in another workdir"
+        )
     write(workdir / "last.keras", bare(model).save)
     if not quiet:
         _print_scores(evaluate(model, validation), f"{recipe.dataset} {recipe.validation_split}")
@@ -73,11 +80,12 @@ def train(recipe, workdir, data_dir=None, quiet=False):
 
 def load(path):
     """The model in a ``.keras`` file. Raises UserError where there is none."""
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"no file {path}: expected a .keras file")
     try:
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"no Keras model in {path}: {reason}") from error
+        raise UserError(f"no Keras model in {path}: it is damaged or of another kind") from error
 
 
 def _open(workdir, recipe):
@@ -111,13 +119,19 @@ def _teacher(recipe, workdir, data_dir, quiet):
     return load(recipe.teacher)
 
 
-def _model(recipe, num_classes):
+def _model(recipe, training):
     if recipe.variant not in VARIANTS:
         known = ", ".join(VARIANTS)
         raise UserError(f"unknown variant {recipe.variant!r}: expected one of {known}")
-    fields = {"num_classes": num_classes}
+    fields, size = {"num_classes": training.num_classes}, training.element_spec[0].shape[1:3]
     if isinstance(VARIANTS[recipe.variant], DeiTVariant):
         fields["drop_path"] = recipe.drop_path
+        side = VARIANTS[recipe.variant].image_size
+        if tuple(size) != (side, side):
+            raise UserError(
+                f"{recipe.variant} takes images of {side}x{side} pixels and those of"
+                f" {recipe.dataset} are {size[0]}x{size[1]}: expected a variant of that size"
+            )
     elif recipe.distillation != "none":
         raise UserError(f"{recipe.variant} has no distillation token: expected a distilled DeiT")
     return build(recipe.variant, **fields)
@@ -175,8 +189,22 @@ class _Best(keras.callbacks.Callback):
         self.path, self.best, self.copy = path, -1.0, None
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs["val_accuracy"] > self.best:
+        if logs["val_accuracy"] > self.best and math.isfinite(logs["loss"]):
             self.best = logs["val_accuracy"]
             self.copy = self.copy or bare(self.model)
             self.copy.set_weights(self.model.get_weights())
             write(self.path, self.copy.save)
+
+
+class _Finite(keras.callbacks.Callback):
+    """Stops a run whose loss is no number any more; ``where`` then says where that was."""
+
+    where = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            self.where = f"{logs['loss']} in epoch {self.epoch + 1}, step {batch + 1}"
+            self.model.stop_training = True

@@ -13,7 +13,7 @@ import keras_deit as kd
 
 ROOT = pathlib.Path(__file__).absolute().parents[1]
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
-TINY = ("epochs=2", "passes=2", "batch_size=60")
+TINY = ("epochs=2", "passes=2", "batch_size=60", "warmup_epochs=1")
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,11 @@ def teacher(classes=5, size=(24, 16), softmax=False):
     return keras.Sequential(layers + [keras.layers.Softmax()] * softmax, name="convnet")
 
 
+def grey():
+    images = keras.Input((24, 16, 1))
+    return keras.Model(images, keras.layers.Dense(5)(keras.layers.Flatten()(images)))
+
+
 @pytest.mark.parametrize(
     ("kind", "reduction", "key"),
     [
@@ -115,6 +120,8 @@ def test_the_teacher_is_in_no_file_of_the_student(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
+        (lambda: None, "teacher None: expected a Keras model"),
+        (lambda: grey(), "does not take the student's 24x16 images"),
         (lambda: teacher(classes=7), "7 classes and the student 5"),
         (lambda: teacher(size=(32, 32)), "does not take the student's 24x16 images"),
         (lambda: keras.Sequential([keras.Input((24, 16, 3)), keras.layers.Flatten()]), "classes"),

@@ -71,12 +71,19 @@ def test_mlp_ratio_and_heads_change_the_function(golden):
     [
         ({"image_size": 30, "patch_size": 16}, "multiples of 16"),
         ({"image_size": (32, 32, 3)}, "multiples of 16"),
+        ({"image_size": 32, "drop_path": 1.0}, "below 1"),
+        ({"image_size": 32, "depth": 0}, "1 or more"),
         ({"image_size": 32, "width": 100, "heads": 3}, "does not divide into 3 heads"),
     ],
 )
 def test_sizes_that_do_not_divide_are_refused(fields, says):
     with pytest.raises(kd.UserError, match=says):
         kd.DeiT(**fields)
+
+
+def test_images_of_another_size_are_refused(tiny):
+    with pytest.raises(kd.UserError, match="expected"):
+        tiny(np.zeros((1, 16, 24, 3), "float32"))
 
 
 def test_initial_values_are_the_published():

@@ -113,6 +113,11 @@ CHANGES = {
     "reduction": "elements",
     "seed": "1",
 }
+BESIDE = {  # what makes a field felt
+    "tau": ["distillation=soft"],
+    "reduction": ["distillation=soft"],
+    "no_decay": ["weight_decay=5"],
+}
 ELSEWHERE = {  # fields that change no loss of a run, and what tests them
     "note": "test_a_run_leaves_its_files",
     "variant": "test_the_variant_is_what_is_trained",
@@ -137,14 +142,10 @@ def eager(run, tmp_path_factory, data_dir):
 @pytest.mark.slow
 @pytest.mark.parametrize("field", CHANGES)
 def test_every_field_changes_the_training(run, eager, tmp_path, data_dir, field):
-    settings = [*MODES["eager"], f"{field}={CHANGES[field]}"]
-    if field == "tau":  # which hard distillation does not read
-        settings.append("distillation=soft")
-        eager = losses_of(run, tmp_path / "soft", data_dir, *MODES["eager"], "distillation=soft")
-    if field == "reduction":
-        settings.append("distillation=soft")
-    changed = losses_of(run, tmp_path / "changed", data_dir, *settings)
-    assert np.abs(np.array(changed[:2]) - eager).max() > 1e-6 or len(changed) != len(eager)
+    beside = [*MODES["eager"], *BESIDE.get(field, [])]
+    before = losses_of(run, tmp_path / "before", data_dir, *beside) if field in BESIDE else eager
+    changed = losses_of(run, tmp_path / "changed", data_dir, *beside, f"{field}={CHANGES[field]}")
+    assert len(changed) != len(before) or np.abs(np.subtract(changed, before)).max() > 1e-6
 
 
 @pytest.mark.slow
@@ -175,7 +176,8 @@ def test_the_variant_is_what_is_trained(run):
     [
         ("digits_none", ["variant=deit_huge"], "unknown variant 'deit_huge': expected one of"),
         ("digits_hard", ["teacher=nobody"], "a .keras file or one of digits_teacher"),
-        ("digits_hard", ["teacher=nothing.keras"], "no Keras model in nothing.keras"),
+        ("digits_hard", ["teacher=nothing.keras"], "no file nothing.keras"),
+        ("digits_none", ["variant=deit_tiny_patch16_224"], "takes images of 224x224 pixels"),
         ("digits_none", ["dataset=no_such_set"], "no data set 'no_such_set'"),
         ("digits_none", ["train_split=training"], "train, validation, test"),
     ],
@@ -184,7 +186,16 @@ def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
     with pytest.raises(kd.UserError, match=says) as error:
         kd.train(kd.override(kd.RECIPES[name], settings), tmp_path, data_dir)
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "plan.json").exists()
+    assert not (tmp_path / "metrics.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, data_dir):
+    with pytest.raises(kd.UserError, match=r"the loss is (nan|inf) in epoch 1, step \d"):
+        kd.train(
+            recipe("digits_none", "lr=1e38", "warmup_epochs=0", *MODES["eager"]), tmp_path, data_dir
+        )
+    assert not (tmp_path / "last.keras").exists()
 
 
 def test_a_regnet_is_no_student(run, tmp_path, data_dir):
