@@ -56,7 +56,9 @@ def optimizer(recipe, steps_per_epoch):
         recipe.min_lr,
     )
     adamw = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, epsilon=1e-8)
-    adamw.exclude_from_weight_decay(var_names=[f"^{re.escape(name)}$" for name in recipe.no_decay])
+    # Keras asks with its own variable, "gamma", or with TensorFlow's, "deit/norm/gamma:0".
+    names = [rf"(^|/){re.escape(name)}(:\d+)?$" for name in recipe.no_decay]
+    adamw.exclude_from_weight_decay(var_names=names)
     return adamw
 
 

@@ -105,6 +105,7 @@ CHANGES = {
     "warmup_lr": "1e-2",
     "warmup_epochs": "0",
     "weight_decay": "5",
+    "no_decay": "bias",
     "drop_path": "0.6",
     "distillation": "soft",
     "alpha": "0.9",
@@ -115,9 +116,9 @@ CHANGES = {
 BESIDE = {  # what makes a field felt
     "tau": ["distillation=soft"],
     "reduction": ["distillation=soft"],
+    "no_decay": ["weight_decay=5"],
 }
 ELSEWHERE = {  # fields that change no loss of a run, and what tests them
-    "no_decay": "test_weight_decay_spares_what_the_published_code_spares",
     "note": "test_a_run_leaves_its_files",
     "variant": "test_the_variant_is_what_is_trained",
     "dataset": "test_what_is_missing_is_named",
