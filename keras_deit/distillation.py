@@ -108,6 +108,11 @@ class Distillation:
             raise UserError(
                 f"teacher {name} gives {shapes}: expected one output (batch, num_classes)"
             )
+        if self.kind == "soft" and _ends_in_softmax(self.teacher):
+            raise UserError(
+                f"teacher {name} ends in a softmax, and soft distillation needs its logits:"
+                " use keras_deit.adapt(teacher, ..., probabilities=True)"
+            )
         if output[0].shape[-1] != student.num_classes:
             raise UserError(
                 f"teacher {name} has {output[0].shape[-1]} classes and the student"
@@ -119,6 +124,13 @@ def _fits(shape, expected):
     return len(shape) == len(expected) and all(
         side in (None, given) for given, side in zip(shape, expected, strict=True)
     )
+
+
+def _ends_in_softmax(model):
+    while getattr(model, "layers", None):
+        model = model.layers[-1]
+    softmax = getattr(model, "activation", None) is keras.activations.softmax
+    return softmax or isinstance(model, keras.layers.Softmax)
 
 
 class HardLoss(keras.losses.Loss):

@@ -1,9 +1,32 @@
-"""What a user can put right."""
+"""What went wrong, in words for the person who can put it right."""
+
+import operator
 
 
 class UserError(ValueError):
-    """Something given from outside (a flag, a name, a path, a file, a shape) is not usable.
+    """A wrong name, value, path or file. Its text says what was found, what was expected and what
+    to do; commands print it as one line."""
 
-    The message says in one line what was wrong, what was expected and what to do; commands print
-    it without a traceback and exit with code 2.
-    """
+
+def whole(**values):
+    """Raises UserError where a named value is not a whole number, 1 or more."""
+    for name, value in values.items():
+        if _index(value) < 1:
+            raise UserError(f"{name} {value!r}: expected a whole number, 1 or more")
+
+
+def pair(image_size):
+    """(height, width), two ints, of an image size: an int for both or such a pair, in pixels.
+    Raises UserError for anything else."""
+    sides = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    sides = tuple(map(_index, sides))
+    if len(sides) != 2 or min(sides) < 1:
+        raise UserError(f"image_size {image_size!r}: expected an int or (height, width), in pixels")
+    return sides
+
+
+def _index(value):
+    try:
+        return operator.index(value)
+    except TypeError:
+        return 0

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_deit.errors import UserError
+from keras_deit.errors import UserError, pair, whole
 from keras_deit.layers import EPSILON, Block, PatchEmbedding, TokenEmbedding
 
 
@@ -44,8 +44,8 @@ class DeiT(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        _check(size, patch_size, width, heads, depth, drop_path)
+        size = pair(image_size)
+        _check(size, patch_size, width, heads, depth, num_classes, drop_path)
         self.image_size, self.patch_size = size, patch_size
         self.width, self.depth, self.heads, self.mlp_ratio = width, depth, heads, mlp_ratio
         self.num_classes, self.distilled, self.rate = num_classes, distilled, drop_path
@@ -182,12 +182,11 @@ def fuse(logits):
     return sum(logits) / len(logits)
 
 
-def _check(size, patch_size, width, heads, depth, drop_path):
-    if min(patch_size, width, heads, depth) < 1:
-        raise UserError("patch_size, width, heads and depth: expected 1 or more of each")
+def _check(size, patch_size, width, heads, depth, num_classes, drop_path):
+    whole(patch_size=patch_size, width=width, heads=heads, depth=depth, num_classes=num_classes)
     if not 0 <= drop_path < 1:
         raise UserError(f"drop_path {drop_path}: expected a rate from 0, below 1")
-    if len(size) != 2 or any(side < patch_size or side % patch_size for side in size):
+    if any(side < patch_size or side % patch_size for side in size):
         raise UserError(
             f"image_size {size} is not a whole number of {patch_size}-pixel patches:"
             f" give an int or (height, width) in multiples of {patch_size}"

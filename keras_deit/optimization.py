@@ -26,7 +26,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        climb = self.start + (self.peak - self.start) * step / max(self.warmup_steps, 1)
+        climb = self.start + (self.peak - self.start) * step / float(max(self.warmup_steps, 1))
         position = ops.minimum(step / self.steps, 1.0)
         fall = 0.5 * (self.peak - self.minimum) * (1 + ops.cos(math.pi * position))
         return ops.where(step < self.warmup_steps, climb, self.minimum + fall)

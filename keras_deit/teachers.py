@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_deit.errors import UserError
+from keras_deit.errors import UserError, pair, whole
 from keras_deit.variants import MEAN, STD
 
 
@@ -130,6 +130,7 @@ class RegNetY(keras.Model):
         super().__init__(**kwargs)
         self.stem_width, self.depths, self.widths = stem, tuple(depths), tuple(widths)
         self.group_width, self.se_ratio, self.num_classes = group_width, se_ratio, num_classes
+        whole(stem=stem, group_width=group_width, num_classes=num_classes)
         if len(self.depths) != len(self.widths) or any(w % group_width for w in self.widths):
             raise UserError(
                 f"widths {self.widths} with depths {self.depths}: expected one width per depth,"
@@ -222,8 +223,7 @@ def adapt(model, image_size, scale=1.0, offset=0.0, probabilities=False):
     Returns:
         A ``keras.Model`` sharing the given one's weights.
     """
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    images = keras.Input((*size, 3))
+    images = keras.Input((*pair(image_size), 3))
     unit = images * np.array(STD, "float32") + np.array(MEAN, "float32")
     output = model(unit * np.array(scale, "float32") + np.array(offset, "float32"), training=False)
     if probabilities:

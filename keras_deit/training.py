@@ -90,6 +90,8 @@ def load(path):
 
 def _open(workdir, recipe):
     workdir = pathlib.Path(workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"workdir {workdir} is a file: expected a folder, which is made if need be")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / ".writable").touch()
@@ -157,6 +159,8 @@ def _compile(model, recipe, teacher, steps):
 def _plan(recipe, model, training, validation):
     size = "x".join(map(str, training.element_spec[0].shape[1:3]))
     warmup = f"warm-up {recipe.warmup_epochs:g} epochs from {recipe.warmup_lr:g}"
+    if recipe.warmup_epochs >= recipe.epochs:
+        warmup += " (as long as the run: it ends below the peak)"
     teach = f"{recipe.distillation}, alpha {recipe.alpha:g}, tau {recipe.tau:g}, {recipe.teacher}"
     run = {
         "model": f"{recipe.variant}, {model.count_params():,} parameters, {size} pixels",

@@ -2,12 +2,32 @@
 
 import os
 import sys
+import tempfile
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
-from absl import app, flags, logging
+def _import_quietly():
+    """TensorFlow, without the lines its C++ writes on missing drivers before it knows of a log
+    level; they appear where the import fails."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
-from keras_deit.errors import UserError
+
+_import_quietly()
+
+from absl import app, flags, logging  # noqa: E402
+
+from keras_deit.errors import UserError  # noqa: E402
 
 
 def run(main):

@@ -133,6 +133,12 @@ def test_a_teacher_that_does_not_fit_is_refused_before_any_step(tiny, make, says
         tiny.compile("sgd", distillation=kd.Distillation(make()))
 
 
+def test_a_softmax_teaches_hard_but_not_soft(tiny):
+    tiny.compile("sgd", distillation=kd.Distillation(teacher(softmax=True)))
+    with pytest.raises(kd.UserError, match="ends in a softmax"):
+        tiny.compile("sgd", distillation=kd.Distillation(teacher(softmax=True), "soft"))
+
+
 def test_a_student_without_the_token_is_refused():
     student = kd.DeiT(16, patch_size=8, width=12, depth=1, heads=3, distilled=False)
     with pytest.raises(kd.UserError, match="no distillation head"):

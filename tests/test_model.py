@@ -70,7 +70,10 @@ def test_mlp_ratio_and_heads_change_the_function(golden):
     ("fields", "says"),
     [
         ({"image_size": 30, "patch_size": 16}, "multiples of 16"),
-        ({"image_size": (32, 32, 3)}, "multiples of 16"),
+        ({"image_size": (32, 32, 3)}, r"an int or \(height, width\)"),
+        ({"image_size": "large"}, "image_size 'large': expected an int"),
+        ({"image_size": 32.0}, "image_size 32.0: expected an int"),
+        ({"image_size": 32, "patch_size": 0.5}, "patch_size 0.5: expected a whole number"),
         ({"image_size": 32, "drop_path": 1.0}, "below 1"),
         ({"image_size": 32, "depth": 0}, "1 or more"),
         ({"image_size": 32, "width": 100, "heads": 3}, "does not divide into 3 heads"),
@@ -79,6 +82,12 @@ def test_mlp_ratio_and_heads_change_the_function(golden):
 def test_sizes_that_do_not_divide_are_refused(fields, says):
     with pytest.raises(kd.UserError, match=says):
         kd.DeiT(**fields)
+
+
+def test_numpy_sizes_are_sizes():
+    deit = kd.DeiT(np.int64(16), patch_size=np.int64(8), width=12, depth=1, heads=3)
+    assert deit.image_size == (16, 16)
+    assert keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(deit))
 
 
 def test_images_of_another_size_are_refused(tiny):

@@ -59,7 +59,7 @@ def test_settings_take_their_fields_type(setting, field, value):
         ("lr", "expected field=value"),
         ("lr=fast", "expected a number"),
         ("lr=nan", "above 0"),
-        ("lr=inf", "finite"),
+        ("lr=inf", "below 1e\\+30"),
         ("epochs=1.5", "a whole number"),
         ("epochs=0", "above 0"),
         ("epochs=-1", "above 0"),
@@ -69,9 +69,9 @@ def test_settings_take_their_fields_type(setting, field, value):
         ("train_fraction=0", "above 0"),
         ("drop_path=1", "below 1"),
         ("label_smoothing=1", "below 1"),
-        ("seed=99999999999999", "below 2"),
+        ("seed=99999999999999", "below 4.29"),
         ("distillation=none", "expected a teacher"),
-        ("weight_decay=-1", "0 or above"),
+        ("weight_decay=-1", "from 0"),
     ],
 )
 def test_wrong_settings_say_what_is_expected(setting, says):

@@ -180,6 +180,8 @@ def test_the_variant_is_what_is_trained(run):
         ("digits_none", ["variant=deit_tiny_patch16_224"], "takes images of 224x224 pixels"),
         ("digits_none", ["dataset=no_such_set"], "no data set 'no_such_set'"),
         ("digits_none", ["train_split=training"], "train, validation, test"),
+        ("digits_none", ["train_split=train[:0]"], "at least one image"),
+        ("digits_none", ["pad=9"], "at most the image's side, 8"),
     ],
 )
 def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
@@ -193,7 +195,7 @@ def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, data_dir):
     with pytest.raises(kd.UserError, match=r"the loss is (nan|inf) in epoch 1, step \d"):
         kd.train(
-            recipe("digits_none", "lr=1e38", "warmup_epochs=0", *MODES["eager"]), tmp_path, data_dir
+            recipe("digits_none", "lr=1e29", "warmup_epochs=0", *MODES["eager"]), tmp_path, data_dir
         )
     assert not (tmp_path / "last.keras").exists()
 

@@ -73,12 +73,14 @@ def load(name, split, data_dir=None):
             f"data set {name} is not prepared (looked in {builder.data_dir}): prepare it with"
             f" 'tfds build {name}{where} --file_format=array_record'"
         )
+    known = ", ".join(builder.info.splits)
     try:
         source = builder.as_data_source(split)
     except (ValueError, KeyError, NotImplementedError) as error:
-        known = ", ".join(builder.info.splits)
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"split {split!r} of {name} (it has {known}): {reason}") from error
+    if not len(source):
+        raise UserError(f"split {split!r} of {name} (it has {known}): expected at least one image")
     features = builder.info.features
     if not {"image", "label"} <= set(features):
         raise UserError(f"data set {name} has no 'image' and 'label', but {', '.join(features)}")

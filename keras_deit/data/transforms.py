@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_deit.errors import UserError
 from keras_deit.variants import MEAN, STD
 
 
@@ -19,6 +20,8 @@ def padded_crop(image, pad, rng):
     if not pad:
         return image
     height, width, channels = image.shape
+    if pad > min(height, width):
+        raise UserError(f"pad={pad}: expected at most the image's side, {min(height, width)}")
     wide = np.zeros((height + 2 * pad, width + 2 * pad, channels), image.dtype)
     wide[pad : pad + height, pad : pad + width] = image
     top, left = rng.integers(0, 2 * pad + 1, size=2)
