@@ -127,8 +127,8 @@ def _fits(shape, expected):
 
 
 def _ends_in_softmax(model):
-    while getattr(model, "layers", None):
-        model = model.layers[-1]
+    while getattr(model, "outputs", None):
+        model = model.outputs[0]._keras_history.operation
     softmax = getattr(model, "activation", None) is keras.activations.softmax
     return softmax or isinstance(model, keras.layers.Softmax)
 

@@ -9,10 +9,11 @@ class UserError(ValueError):
 
 
 def whole(**values):
-    """Raises UserError where a named value is not a whole number, 1 or more."""
+    """The named values as ints; raises UserError where one is no whole number, 1 or more."""
     for name, value in values.items():
         if _index(value) < 1:
             raise UserError(f"{name} {value!r}: expected a whole number, 1 or more")
+    return map(operator.index, values.values())
 
 
 def pair(image_size):

@@ -45,7 +45,10 @@ class DeiT(keras.Model):
     ):
         super().__init__(**kwargs)
         size = pair(image_size)
-        _check(size, patch_size, width, heads, depth, num_classes, drop_path)
+        patch_size, width, depth, heads, num_classes = whole(
+            patch_size=patch_size, width=width, depth=depth, heads=heads, num_classes=num_classes
+        )
+        _check(size, patch_size, width, heads, drop_path)
         self.image_size, self.patch_size = size, patch_size
         self.width, self.depth, self.heads, self.mlp_ratio = width, depth, heads, mlp_ratio
         self.num_classes, self.distilled, self.rate = num_classes, distilled, drop_path
@@ -182,8 +185,7 @@ def fuse(logits):
     return sum(logits) / len(logits)
 
 
-def _check(size, patch_size, width, heads, depth, num_classes, drop_path):
-    whole(patch_size=patch_size, width=width, heads=heads, depth=depth, num_classes=num_classes)
+def _check(size, patch_size, width, heads, drop_path):
     if not 0 <= drop_path < 1:
         raise UserError(f"drop_path {drop_path}: expected a rate from 0, below 1")
     if any(side < patch_size or side % patch_size for side in size):

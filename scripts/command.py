@@ -6,8 +6,7 @@ import tempfile
 
 
 def _import_quietly():
-    """TensorFlow, without the lines its C++ writes on missing drivers before it knows of a log
-    level; they appear where the import fails."""
+    """TensorFlow, without what its C++ says of drivers before it reads a log level."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as said:
