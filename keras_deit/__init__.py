@@ -5,6 +5,7 @@ attention, 2021, arXiv 2012.12877.
 """
 
 from keras_deit import data
+from keras_deit.checkpoints import load, save_pretrained
 from keras_deit.distillation import Distillation
 from keras_deit.errors import UserError
 from keras_deit.evaluation import evaluate
@@ -30,8 +31,10 @@ __all__ = [
     "build",
     "data",
     "evaluate",
+    "load",
     "loss",
     "optimizer",
     "override",
+    "save_pretrained",
     "train",
 ]

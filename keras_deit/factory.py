@@ -13,7 +13,8 @@ def build(variant, **overrides):
 
     Args:
         variant: a row's name.
-        **overrides: any field of the row but ``params``, e.g. ``num_classes`` or ``image_size``.
+        **overrides: fields of the row (``num_classes``, ``image_size`` ...) but its counts and
+            scores.
 
     Returns:
         A built ``DeiT`` or ``RegNetY``.
@@ -24,7 +25,7 @@ def build(variant, **overrides):
     if variant not in VARIANTS:
         raise UserError(f"unknown model {variant!r}: expected one of {', '.join(VARIANTS)}")
     fields = dataclasses.asdict(VARIANTS[variant])
-    del fields["params"]
+    del fields["params"], fields["published"]
     unknown = overrides.keys() - fields.keys()
     if unknown:
         raise UserError(f"{variant} has no {min(unknown)!r}: expected one of {', '.join(fields)}")

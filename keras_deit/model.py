@@ -161,9 +161,10 @@ class DeiT(keras.Model):
         own = {metric.name for metric in self.distillation.metrics} if self.distillation else {}
         return {name: x for name, x in super().test_step(data).items() if name not in own}
 
-    def get_config(self):
+    @property
+    def fields(self):
+        """The arguments that make this model again."""
         return {
-            **super().get_config(),
             "image_size": list(self.image_size),
             "patch_size": self.patch_size,
             "width": self.width,
@@ -174,6 +175,9 @@ class DeiT(keras.Model):
             "distilled": self.distilled,
             "drop_path": self.rate,
         }
+
+    def get_config(self):
+        return {**super().get_config(), **self.fields}
 
     def get_compile_config(self):
         """Nothing: a saved model is the function, without optimizer, losses or teacher."""

@@ -42,7 +42,7 @@ class Recipe:
     no_decay: tuple[str, ...] = ("bias", "gamma", "beta", "pos_embed", "cls_token")  # variables
     drop_path: float = 0.1  # of a DeiT
     # distillation
-    teacher: str | None = None  # another recipe, or a .keras file
+    teacher: str | None = None  # another recipe, a published model or a file
     distillation: Literal["none", "soft", "hard"] = "none"
     alpha: float = 0.5
     tau: float = 1.0

@@ -165,9 +165,10 @@ class RegNetY(keras.Model):
             x = block(x, training=training)
         return ops.cast(self.head(ops.mean(x, axis=(1, 2))), "float32")
 
-    def get_config(self):
+    @property
+    def fields(self):
+        """The arguments that make this model again."""
         return {
-            **super().get_config(),
             "stem": self.stem_width,
             "depths": list(self.depths),
             "widths": list(self.widths),
@@ -175,6 +176,9 @@ class RegNetY(keras.Model):
             "se_ratio": self.se_ratio,
             "num_classes": self.num_classes,
         }
+
+    def get_config(self):
+        return {**super().get_config(), **self.fields}
 
     def get_compile_config(self):
         """Nothing: a saved model is the function, without optimizer or losses."""

@@ -10,6 +10,7 @@ from importlib import metadata
 import keras
 
 from keras_deit import data
+from keras_deit.checkpoints import load
 from keras_deit.distillation import Distillation
 from keras_deit.errors import UserError
 from keras_deit.evaluation import evaluate
@@ -78,16 +79,6 @@ def train(recipe, workdir, data_dir=None, quiet=False):
     return model
 
 
-def load(path):
-    """The model in a ``.keras`` file. Raises UserError where there is none."""
-    if not pathlib.Path(path).is_file():
-        raise UserError(f"no file {path}: expected a .keras file")
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"no Keras model in {path}: it is damaged or of another kind") from error
-
-
 def _open(workdir, recipe):
     workdir = pathlib.Path(workdir)
     if workdir.exists() and not workdir.is_dir():
@@ -115,9 +106,12 @@ def _teacher(recipe, workdir, data_dir, quiet):
         return None
     if recipe.teacher in RECIPES:
         return train(RECIPES[recipe.teacher], workdir / "teacher", data_dir, quiet)
-    if pathlib.Path(recipe.teacher).suffix != ".keras":
+    if recipe.teacher not in VARIANTS and not pathlib.Path(recipe.teacher).exists():
         known = ", ".join(name for name, row in RECIPES.items() if row.teacher is None)
-        raise UserError(f"teacher {recipe.teacher!r}: expected a .keras file or one of {known}")
+        raise UserError(
+            f"teacher {recipe.teacher!r}: expected a published model, a checkpoint file, or a"
+            f" recipe: {known}"
+        )
     return load(recipe.teacher)
 
 

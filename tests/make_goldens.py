@@ -1,10 +1,13 @@
-"""Writes tests/goldens/*.npz from the original implementations. Needs torch and timm, which the
-project itself never does: python tests/make_goldens.py
+"""Writes tests/goldens/ from the original implementations: python tests/make_goldens.py
+
+Needs torch, timm and transformers, which the project itself never does.
 
 Every parameter is random, so that no zero or one hides a swapped name.
 """
 
+import argparse
 import pathlib
+import shutil
 
 import numpy as np
 import torch
@@ -19,6 +22,12 @@ from timm.models.deit import VisionTransformerDistilled  # noqa: E402
 from timm.models.regnet import RegNet, RegNetCfg  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 from timm.scheduler import CosineLRScheduler  # noqa: E402
+from transformers import (  # noqa: E402
+    DeiTConfig,
+    DeiTForImageClassificationWithTeacher,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 DEIT = {"img_size": (24, 16), "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 3}
@@ -60,6 +69,64 @@ def deit(distilled):
         "logits": torch.stack(logits).numpy(),
         "fused": fused.numpy(),
     }
+
+
+def resampled():
+    """The distilled model of 4x4 patches, its positions brought to others as the official main.py
+    does, and its heads there."""
+    fields = {**DEIT, "num_classes": 5}
+    model = randomise(VisionTransformerDistilled(**{**fields, "img_size": (32, 32)}), seed=4)
+    arrays = weights(model)
+    prefix, grid = model.pos_embed[:, :2], model.pos_embed[:, 2:]
+    grid = grid.reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+    for rows, columns in ((2, 8), (3, 5), (7, 7)):
+        size = (rows * 8, columns * 8)
+        other = VisionTransformerDistilled(**{**fields, "img_size": size}).eval()
+        new = torch.nn.functional.interpolate(
+            grid, (rows, columns), mode="bicubic", align_corners=False
+        )
+        new = torch.cat([prefix, new.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+        other.load_state_dict({**model.state_dict(), "pos_embed": new})
+        x = images((2, 3, *size))
+        with torch.no_grad():
+            tokens = other.forward_features(x)
+            logits = torch.stack([other.head(tokens[:, 0]), other.head_dist(tokens[:, 1])])
+        name = f"{rows}x{columns}"
+        arrays[f"{name}/images"] = x.permute(0, 2, 3, 1).numpy()
+        arrays[f"{name}/logits"] = logits.numpy()
+        arrays[f"{name}/pos_embed"] = new.detach().numpy()
+    return arrays
+
+
+def from_transformers(distilled):
+    """Writes a random model's own file; its heads' logits."""
+    kind, config, name = (
+        (DeiTForImageClassificationWithTeacher, DeiTConfig, "transformers_distilled")
+        if distilled
+        else (ViTForImageClassification, ViTConfig, "transformers")
+    )
+    shape = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3}
+    sizes = {"intermediate_size": 48, "image_size": 24, "patch_size": 8, "num_labels": 5}
+    model = kind(config(**shape, **sizes, layer_norm_eps=1e-6))
+    randomise(model, seed=5)
+    model.save_pretrained(GOLDENS / "folder")
+    (GOLDENS / "folder" / "model.safetensors").rename(GOLDENS / f"{name}.safetensors")
+    shutil.rmtree(GOLDENS / "folder")
+    x = images((2, 3, 24, 24))
+    with torch.no_grad():
+        output = model(x)
+    heads = [output.cls_logits, output.distillation_logits] if distilled else [output.logits]
+    return {"images": x.permute(0, 2, 3, 1).numpy(), "logits": torch.stack(heads).numpy()}
+
+
+def torch_files():
+    """The distilled golden model as the official files hold it, in PyTorch's present and former
+    format, and as a training checkpoint of the official script does."""
+    model = randomise(VisionTransformerDistilled(**DEIT, num_classes=5), seed=1)
+    state = {"model": model.state_dict()}
+    torch.save(state, GOLDENS / "deit_distilled.pth")
+    torch.save(state, GOLDENS / "former.pth", _use_new_zipfile_serialization=False)
+    torch.save({**state, "args": argparse.Namespace(lr=5e-4)}, GOLDENS / "training.pth")
 
 
 def regnety():
@@ -144,10 +211,14 @@ def mixing():
 
 if __name__ == "__main__":
     GOLDENS.mkdir(exist_ok=True)
+    torch_files()
     made = {
         "deit": deit(distilled=False),
         "deit_distilled": deit(distilled=True),
         "regnety": regnety(),
+        "resampled": resampled(),
+        "transformers": from_transformers(distilled=False),
+        "transformers_distilled": from_transformers(distilled=True),
         "losses": losses(),
         "schedule": schedule(),
         "mixing": mixing(),

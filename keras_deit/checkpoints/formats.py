@@ -1,0 +1,220 @@
+"""Checkpoint files, recognised by what is in them, never by their names.
+
+Files are untrusted: nothing in them is executed, and one that is damaged, or of no known kind, or
+holds more than numbers, ends in a UserError.
+"""
+
+import contextlib
+import json
+import math
+import pathlib
+import struct
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_deit.checkpoints.names import in_timm_names, to_timm, variables
+from keras_deit.errors import UserError, pair
+from keras_deit.factory import build
+from keras_deit.model import DeiT
+from keras_deit.teachers import RegNetY
+from keras_deit.variants import VARIANTS
+
+CONFIG = "keras_deit"  # our key in the metadata of safetensors
+CLASSES = {"DeiT": DeiT, "RegNetY": RegNetY}
+
+
+@dataclass
+class Checkpoint:
+    """Parameters by timm's names, as functions that read each in PyTorch's layout; the model's
+    class and fields where the file has them; and the model itself, where that is what it holds."""
+
+    tensors: dict[str, Callable[[], np.ndarray]]
+    kind: type | None = None
+    config: dict | None = None
+    model: keras.Model | None = None
+
+
+def read(path, variant=None, fields=None):
+    """Opens a checkpoint: safetensors or a PyTorch file in timm's or transformers' names, a
+    ``.keras`` file, or a ``.weights.h5``, which is of ``variant`` with other ``fields``.
+
+    Raises:
+        UserError: the file is missing, damaged, of another kind, or holds code to run.
+    """
+    path = pathlib.Path(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+        size = path.stat().st_size
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if start.startswith(b"\x89HDF"):
+        return _weights_h5(path, variant, fields or {})
+    if start.startswith(b"PK"):
+        return _archive(path)
+    if start.startswith(b"\x80"):
+        return _torch(path)
+    if len(start) == 9 and start[8:] == b"{":
+        if struct.unpack("<Q", start[:8])[0] + 8 > size:
+            raise UserError(f"{path} is truncated: get it again")
+        return _safetensors(path)
+    raise UserError(
+        f"{path} is no checkpoint: expected safetensors, a PyTorch .pth, .keras or .weights.h5"
+    )
+
+
+def _safetensors(path):
+    from safetensors import SafetensorError, safe_open
+
+    def getter(name):
+        return lambda: _float32(file.get_tensor(name))
+
+    try:
+        file = safe_open(path, "np")
+        names = list(file.keys())
+        config = json.loads((file.metadata() or {}).get(CONFIG, "null"))
+        kind = CLASSES[config.pop("class")] if config else None
+    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is a damaged or truncated safetensors file: {error}") from error
+    return Checkpoint(in_timm_names({name: getter(name) for name in names}), kind, config)
+
+
+def _archive(path):
+    try:
+        names = zipfile.ZipFile(path).namelist()
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path} is damaged or truncated: get it again") from error
+    if "config.json" in names and "metadata.json" in names:
+        return _keras(path)
+    if any(name.endswith("data.pkl") for name in names):
+        return _torch(path)
+    raise UserError(f"{path} is a zip file, but neither Keras' nor PyTorch's")
+
+
+def _keras(path):
+    try:
+        with _suffixed(path, ".keras") as named:  # the safe mode refuses what would run code
+            model = keras.saving.load_model(named, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{path} holds no Keras model that can be loaded safely: {reason}"
+        ) from error
+    if not isinstance(model, tuple(CLASSES.values())):
+        return Checkpoint({}, model=model)
+    return Checkpoint(_own(model), type(model), model.fields, model)
+
+
+@contextlib.contextmanager
+def _suffixed(path, suffix):
+    """``path`` under a name that ends in ``suffix``, which is what Keras goes by."""
+    with tempfile.TemporaryDirectory() as folder:
+        named = pathlib.Path(folder) / f"model{suffix}"
+        named.symlink_to(path.resolve())
+        yield named
+
+
+def _weights_h5(path, variant, fields):
+    import h5py
+
+    if variant not in VARIANTS:
+        known = ", ".join(VARIANTS)
+        raise UserError(f"{path} holds weights alone: expected variant=<name>, one of {known}")
+    try:
+        with h5py.File(path) as file:
+            fields, count = _shape(file, variant, fields), _count(file)
+        model = build(variant, **fields)
+        if count != len(variables(model)):
+            raise UserError(f"{count} variables, expected {len(variables(model))}")
+        with _suffixed(path, ".weights.h5") as named:
+            model.load_weights(named)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path} does not hold the weights of {variant}: {reason}") from error
+    return Checkpoint(_own(model), type(model), model.fields)
+
+
+def _shape(file, variant, fields):
+    """``fields`` with what the file itself shows: classes, and of a DeiT tokens and resolution."""
+    fields = {**fields, "num_classes": file["head/vars/1"].shape[0]}
+    if "layers/token_embedding" in file:
+        fields["distilled"] = "head_dist" in file
+        tokens = max(value.shape[1] for value in file["layers/token_embedding/vars"].values())
+        patches = tokens - 1 - fields["distilled"]
+        patch = fields.get("patch_size", VARIANTS[variant].patch_size)
+        sizes = [
+            fields.get("image_size"),
+            VARIANTS[variant].image_size,
+            math.isqrt(patches) * patch,
+        ]
+        for size in filter(None, sizes):
+            height, width = pair(size)
+            if (height // patch) * (width // patch) == patches:
+                return {**fields, "image_size": size}
+        raise UserError(f"positions of {patches} patches, in no square: give their image_size")
+    return fields
+
+
+def _count(file):
+    import h5py
+
+    found = []
+    file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+    return len(found)
+
+
+def _own(model):
+    def getter(name, variable):
+        return lambda: to_timm(name, keras.ops.convert_to_numpy(variable))
+
+    return {name: getter(name, variable) for name, variable in variables(model).items()}
+
+
+def _torch(path):
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"{path} is a PyTorch file, and PyTorch is not installed: pip install torch,"
+            " or load the same weights as safetensors"
+        ) from error
+    import pickle
+
+    def getter(tensor):
+        return lambda: tensor.to(torch.float32).numpy()
+
+    try:
+        mapped = zipfile.is_zipfile(path)  # PyTorch's older format has to be read as a whole
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise UserError(_refusal(path, str(error))) from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is a damaged or truncated PyTorch file: {reason}") from error
+    state = state.get("model", state) if isinstance(state, dict) else None
+    if not isinstance(state, dict) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
+    ):
+        raise UserError(f"{path} holds no parameters by name, under 'model' or by themselves")
+    return Checkpoint(in_timm_names({name: getter(value) for name, value in state.items()}))
+
+
+def _refusal(path, reason):
+    if "argparse.Namespace" in reason:
+        return (
+            f"{path} is a training checkpoint, which holds its command line (an argparse.Namespace)"
+            " beside the weights: keep the weights alone, python -c 'import argparse, torch;"
+            " torch.serialization.add_safe_globals([argparse.Namespace]);"
+            f' torch.save({{"model": torch.load("{path}", weights_only=True)["model"]}},'
+            ' "weights.pth")\''
+        )
+    return f"{path} was not opened: it is damaged, or holds code to run beside its numbers"
+
+
+def _float32(value):
+    return np.asarray(value, np.float32)

@@ -1,0 +1,36 @@
+"""Position embeddings at another resolution."""
+
+import numpy as np
+
+
+def resample(grid, rows, columns):
+    """Bicubic resampling of a grid of position embeddings, as the official code does at 384 (
+    ``main.py``): PyTorch's ``interpolate(mode="bicubic", align_corners=False)``, a cubic
+    convolution with a = -0.75 over edges that repeat, without antialiasing.
+
+    Args:
+        grid: float32 (height, width, channels).
+        rows, columns: the new height and width.
+
+    Returns:
+        float32 (rows, columns, channels).
+    """
+    tall = np.einsum("rh,hwc->rwc", _weights(grid.shape[0], rows), grid.astype(np.float64))
+    return np.einsum("cw,rwd->rcd", _weights(grid.shape[1], columns), tall).astype(np.float32)
+
+
+def _weights(old, new):
+    """float64 (new, old): what each old place contributes to each new one."""
+    places = (np.arange(new) + 0.5) * old / new - 0.5
+    first = np.floor(places).astype(int)
+    weights = np.zeros((new, old))
+    for tap in range(-1, 3):
+        sources = np.clip(first + tap, 0, old - 1)
+        np.add.at(weights, (np.arange(new), sources), _cubic(np.abs(places - first - tap)))
+    return weights
+
+
+def _cubic(distance, a=-0.75):
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = a * (((distance - 5) * distance + 8) * distance - 4)
+    return np.where(distance <= 1, near, far)

@@ -1,0 +1,135 @@
+"""Downloads by name, from a hub of our own on this machine: real HTTP, real cache."""
+
+import hashlib
+import http.server
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import keras_deit as kd
+from tests.conftest import ROOT
+
+NAME = "deit_tiny_patch16_224"
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """The few answers of the Hugging Face hub that a download needs."""
+
+    content, digest, requests, limit = b"", None, None, None
+
+    def _head(self):
+        first = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0])
+        type(self).requests.append((self.command, self.path, first))
+        if self.path != f"/timm/{NAME}.fb_in1k/resolve/main/model.safetensors":
+            self.send_error(404)
+            return None
+        self.send_response(206 if first else 200)
+        self.send_header("ETag", f'"{self.digest}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(self.content) - first))
+        if first:
+            total = len(self.content)
+            self.send_header("Content-Range", f"bytes {first}-{total - 1}/{total}")
+        self.end_headers()
+        return self.content[first:]
+
+    def do_HEAD(self):
+        self._head()
+
+    def do_GET(self):
+        content = self._head()
+        if content is not None:
+            self.wfile.write(content[: self.limit])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A model and the file a hub would hold of it."""
+    model = kd.build(NAME)
+    for i, variable in enumerate(model.variables):
+        values = np.random.default_rng(i).normal(size=variable.shape, scale=0.05)
+        variable.assign(values.astype("float32"))
+    path = tmp_path_factory.mktemp("hub") / "model.safetensors"
+    kd.save_pretrained(model, path)
+    return model, path.read_bytes()
+
+
+@pytest.fixture
+def hub(published):
+    class Server(Hub):
+        content, digest = published[1], hashlib.sha256(published[1]).hexdigest()
+
+    Server.requests = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield Server, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+PROGRAM = """
+import sys, numpy as np, keras_deit as kd
+try:
+    model = kd.load(sys.argv[1], cache_dir=sys.argv[2])
+except kd.UserError as error:
+    sys.exit(f"error: {error}")
+print(repr(float(np.sum(model(np.ones((1, 224, 224, 3), "float32"))))))
+"""
+
+
+def load(endpoint, cache, **variables):
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment |= variables
+    command = [sys.executable, "-c", PROGRAM, NAME, str(cache)]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def gets(server):
+    """Where each request for the file began."""
+    return [first for command, path, first in server.requests if command == "GET" and NAME in path]
+
+
+@pytest.mark.slow
+def test_a_name_is_downloaded_once(hub, published, tmp_path):
+    server, endpoint = hub
+    done = load(endpoint, tmp_path)
+    expected = float(np.sum(published[0](np.ones((1, 224, 224, 3), "float32"))))
+    assert float(done.stdout) == pytest.approx(expected, abs=1e-2), done.stderr
+    server.requests.clear()
+    assert load(endpoint, tmp_path).stdout == done.stdout
+    assert not gets(server)
+    assert load(endpoint, tmp_path, HF_HUB_OFFLINE="1").stdout == done.stdout
+
+    (blob,) = (path for path in tmp_path.rglob("blobs/*") if path.is_file())
+    damaged = bytearray(blob.read_bytes())
+    damaged[-100] ^= 1
+    blob.write_bytes(damaged)
+    assert "is damaged" in load(endpoint, tmp_path).stderr
+
+
+@pytest.mark.slow
+def test_a_download_that_breaks_off_goes_on(hub, tmp_path):
+    server, endpoint = hub
+    server.limit = 15_000_000  # then the connection ends
+    assert load(endpoint, tmp_path).returncode == 0
+    assert gets(server) == [0, 10 << 20]  # the second asked for what the first had not brought
+
+
+@pytest.mark.slow
+def test_no_hub_and_no_cache_is_one_line(tmp_path):
+    done = load("http://127.0.0.1:9", tmp_path)  # nobody listens there
+    assert done.returncode == 1
+    assert "error: cannot get timm/deit_tiny_patch16_224.fb_in1k from the hub" in done.stderr
+    assert "https://dl.fbaipublicfiles.com/deit/deit_tiny_patch16_224-a1311bcf.pth" in done.stderr
+    assert "Traceback" not in done.stderr
