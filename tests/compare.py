@@ -25,6 +25,7 @@ from safetensors.torch import save_file  # noqa: E402
 import keras_deit as kd  # noqa: E402
 from keras_deit.variants import DeiTVariant  # noqa: E402
 
+torch.set_grad_enabled(False)
 SIZES = ((224, 224), (384, 384), (256, 192))
 WORST = 1e-4
 
@@ -49,7 +50,6 @@ def images(size):
     return torch.randn((2, 3, *size), generator=generator)
 
 
-@torch.no_grad()
 def from_timm(name, folder):
     """The file that timm's parameters make, and a function from a size to the heads' logits."""
     row = kd.VARIANTS[name]
@@ -81,7 +81,6 @@ def positions(embedding, prefix, size):
     return torch.cat([embedding[:, :prefix], grid.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
-@torch.no_grad()
 def from_transformers(name, folder):
     """Likewise from transformers, by its own writer."""
     row = kd.VARIANTS[name]
@@ -138,8 +137,7 @@ def back(folder):
             ),
         }
         for library_name, other in loaded.items():
-            with torch.no_grad():
-                theirs = other.eval()(pixels)
+            theirs = other.eval()(pixels)
             theirs = getattr(theirs, "logits", theirs).numpy()
             yield name, library_name, np.abs(ours - theirs).max() / ours.std()
 
