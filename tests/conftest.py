@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
+from keras_deit.checkpoints.names import from_timm, variables
 
 ROOT = pathlib.Path(__file__).absolute().parents[1]
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
@@ -32,6 +33,15 @@ def golden():
 def tiny():
     """A distilled DeiT of non-square images, small enough for anything."""
     return kd.DeiT((24, 16), patch_size=8, width=12, depth=2, heads=3, num_classes=5)
+
+
+def fill(model, truth):
+    """Assigns a golden's ``weights/<timm name>``; every variable and every one of them once."""
+    names = {f"weights/{name}" for name in variables(model)}
+    assert names == {name for name in truth if "weights/" in name}
+    for name, variable in variables(model).items():
+        variable.assign(from_timm(name, truth[f"weights/{name}"]))
+    return model
 
 
 def recipe(name="digits_hard", *settings):

@@ -22,8 +22,10 @@ PACKAGES = {  # what an import needs, where it is not the one package of that na
     "starlark": "starlark_pyo3",
     # The first three it does not require, or not on every platform.
     "tensorflow_datasets": "array_record importlib_resources tensorflow tensorflow_datasets",
-    "timm": "",  # tests/make_goldens.py alone uses timm and torch: no requirements of the project
+    # No requirements of the project: for goldens and comparisons, and torch to read a .pth.
+    "timm": "",
     "torch": "",
+    "transformers": "",
 }
 
 

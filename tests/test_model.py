@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import keras_deit as kd
 from keras_deit.layers import DropPath
-from tests.published import fill
+from tests.conftest import fill
 
 TOLERANCE = 2e-6  # of the logits' spread: float32 rounding
 

@@ -4,7 +4,7 @@ import pytest
 
 import keras_deit as kd
 from keras_deit.teachers import GroupedConv2D
-from tests.published import fill
+from tests.conftest import fill
 
 
 def regnety(truth, **changes):

@@ -220,5 +220,5 @@ def test_an_unusable_workdir_is_named(tmp_path, data_dir):
 def test_a_file_that_is_no_model_runs_nothing(tmp_path):
     for content in (b"", b"not a model", b"\x80\x04cos\nsystem\n."):
         (tmp_path / "bad.keras").write_bytes(content)
-        with pytest.raises(kd.UserError, match="no Keras model in"):
-            kd.training.load(tmp_path / "bad.keras")
+        with pytest.raises(kd.UserError, match=r"bad\.keras"):
+            kd.load(tmp_path / "bad.keras")
