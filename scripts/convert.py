@@ -24,6 +24,8 @@ OVERWRITE = flags.DEFINE_bool("overwrite", False, "Whether to replace an output 
 
 def main():
     output = pathlib.Path(OUTPUT.value)
+    if output.suffix and not output.name.endswith((".keras", ".weights.h5", ".safetensors")):
+        raise kd.UserError(f"{output}: expected .keras, .weights.h5, .safetensors or a folder")
     if output.exists() and not OVERWRITE.value:
         raise kd.UserError(f"{output} exists: expected another name, or --overwrite")
     if not output.absolute().parent.is_dir():
@@ -35,10 +37,8 @@ def main():
         write(output, model.save_weights)
     elif output.suffix == ".keras":
         write(output, model.save)
-    elif output.suffix in ("", ".safetensors"):
-        kd.save_pretrained(model, output)
     else:
-        raise kd.UserError(f"{output}: expected .keras, .weights.h5, .safetensors or a folder")
+        kd.save_pretrained(model, output)
     print(f"{MODEL.value}: {model.count_params():,} parameters -> {output}")
 
 

@@ -3,8 +3,10 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+import keras_deit as kd
 from tests.conftest import ROOT, TINY
 
 
@@ -48,6 +50,33 @@ def test_a_mistake_is_one_line_and_an_exit_code(arguments, says):
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
     assert not (ROOT / "w").exists()
+
+
+@pytest.mark.slow
+def test_convert_writes_what_load_reads(tmp_path):
+    model = kd.build("deit_digits_distilled")
+    model.save(tmp_path / "a.keras")
+
+    def convert(source, output, *more):
+        where = f"--model={tmp_path / source}", f"--output={tmp_path / output}"
+        return command("scripts.convert", *where, *more)
+
+    variant = "--variant=deit_digits_distilled"
+    assert convert("a.keras", "b.safetensors").returncode == 0
+    assert convert("b.safetensors", "c.weights.h5", variant).returncode == 0
+    assert convert("c.weights.h5", "d.keras", variant, "--image_size=8,16").returncode == 0
+    assert kd.load(tmp_path / "d.keras").image_size == (8, 16)
+    np.testing.assert_array_equal(kd.load(tmp_path / "d.keras").head.kernel, model.head.kernel)
+    for done, says in (
+        (convert("a.keras", "b.safetensors"), "b.safetensors exists"),
+        (convert("a.keras", "no/e.keras"), "no folder"),
+        (convert("a.keras", "e.onnx"), "expected .keras, .weights.h5, .safetensors or a folder"),
+        (convert("a.keras", "e.keras", "--image_size=large"), "expected pixels"),
+    ):
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("*e.*"))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What README.md says can be typed, typed."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 
+import keras_deit as kd
 from tests.conftest import ROOT, TINY
 
 README = (ROOT / "README.md").read_text()
@@ -16,13 +18,28 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory):
+    """An environment whose Hugging Face cache holds the model that README.md loads by name."""
+    home = tmp_path_factory.mktemp("hub")
+    cache = home / "hub" / "models--timm--deit_tiny_distilled_patch16_224.fb_in1k"
+    snapshot = cache / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("0" * 40)
+    model = kd.build("deit_tiny_distilled_patch16_224")
+    kd.save_pretrained(model, snapshot / "model.safetensors")
+    return {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+
+
 @pytest.mark.slow
-def test_python_blocks_run(tmp_path, data_dir):
+def test_python_blocks_run(tmp_path, data_dir, hub):
     code = "\n".join(blocks("python"))
     assert "distillation=" in code
-    environment = {"PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": str(data_dir), "PATH": ""}
+    environment = {"PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": str(data_dir), "PATH": "", **hub}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
     assert (tmp_path / "student.keras").exists()
+    assert (tmp_path / "tiny" / "config.json").exists()
 
 
 def commands():
@@ -30,18 +47,39 @@ def commands():
     return [shlex.split(line) for line in lines if line]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("words", [c for c in commands() if c[0] == "python"], ids=" ".join)
-def test_commands_run(words, tmp_path, data_dir):
-    words = [re.sub("runs/", f"{tmp_path}/", word) for word in words[1:]]
+def training(words, data_dir, folder):
+    """The shortest form of a command that trains."""
     settings = [f"--set={setting}" for setting in (*TINY, "run_eagerly=true")]
     if "--recipe=digits_hard" in words:
-        import keras_deit as kd
+        kd.build("regnety_digits").save(folder / "teacher.keras")
+        settings.append(f"--set=teacher={folder / 'teacher.keras'}")
+    return [*words, f"--data_dir={data_dir}", *settings]
 
-        kd.build("regnety_digits").save(tmp_path / "teacher.keras")
-        settings.append(f"--set=teacher={tmp_path / 'teacher.keras'}")
-    arguments = [*words, f"--data_dir={data_dir}", *settings]
-    subprocess.run([sys.executable, *arguments], check=True, cwd=ROOT)
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [c for c in commands() if c[0] == "python"], ids=" ".join)
+def test_commands_run(words, tmp_path, runs, data_dir, hub):
+    words = [re.sub("runs/", f"{runs}/", word) for word in words[1:]]
+    if "scripts.train" in words:
+        words = training(words, data_dir, tmp_path)
+    subprocess.run([sys.executable, *words], check=True, cwd=ROOT, env={**os.environ, **hub})
+
+
+@pytest.mark.slow
+def test_the_models_are_those_of_the_table():
+    printed = subprocess.run(
+        [sys.executable, "-m", "scripts.models"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert printed.stdout in README
 
 
 def test_every_command_is_there():

@@ -1,7 +1,5 @@
 import dataclasses
-import math
 
-import numpy as np
 import pytest
 
 import keras_deit as kd
@@ -15,22 +13,6 @@ def test_rows_have_notes_and_known_variants():
         assert row.note.endswith("."), name
         assert row.variant in kd.VARIANTS, name
         assert row.teacher is None or row.teacher in kd.RECIPES, name
-
-
-@pytest.mark.parametrize("name", kd.VARIANTS)
-def test_a_variant_has_the_parameters_it_says(name):
-    weights = kd.build(name).trainable_weights
-    assert sum(math.prod(weight.shape) for weight in weights) == kd.VARIANTS[name].params
-
-
-def test_build_overrides_fields_and_refuses_others():
-    model = kd.build("deit_tiny_distilled_patch16_224", num_classes=7, image_size=(32, 48), depth=1)
-    assert len(model.logits(np.zeros((1, 32, 48, 3), "float32"))) == 2
-    assert model.num_classes == 7
-    with pytest.raises(kd.UserError, match="has no 'deepness': expected one of width"):
-        kd.build("deit_tiny_patch16_224", deepness=3)
-    with pytest.raises(kd.UserError, match="unknown model 'deit_huge': expected one of deit_tiny"):
-        kd.build("deit_huge")
 
 
 @pytest.mark.parametrize(
