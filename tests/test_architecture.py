@@ -17,7 +17,7 @@ LAYERS = [
     {"factory", "evaluation"},
     {"checkpoints"},
     {"training"},
-    {"plots"},
+    {"plots", "benchmarks"},
     {"ablation"},
 ]
 TABLES = ("keras_deit/variants.py", "keras_deit/recipes.py", "transfer/tasks.py")
