@@ -127,11 +127,11 @@ _DIGITS = Recipe(
     dataset="digits",
     train_fraction=0.1,
     passes=36,
-    batch_size=100,
+    batch_size=50,
     pad=1,
     mixup=0.0,
     epochs=20,
-    lr=0.02,
+    lr=0.04,
     warmup_epochs=3,
     drop_path=0.0,
 )
