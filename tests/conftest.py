@@ -23,6 +23,15 @@ def data_dir(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def photographs():
+    """The two that scikit-learn ships, uint8 (427, 640, 3): a temple roof, full of fine lines, and
+    a flower."""
+    from sklearn.datasets import load_sample_images
+
+    return load_sample_images().images
+
+
 @pytest.fixture
 def golden():
     return lambda name: dict(np.load(GOLDENS / f"{name}.npz"))

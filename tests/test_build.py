@@ -16,14 +16,17 @@ import starlark
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDERS = ("keras_deit", "scripts", "tests", "transfer")
 PACKAGES = {  # what an import needs, where it is not the one package of that name
+    "PIL": "pillow",
     "absl": "absl_py",
+    "cv2": "opencv_python_headless",
     "keras": "keras tensorflow",  # the backend, which it does not require
     "sklearn": "scikit_learn",
     "starlark": "starlark_pyo3",
     # The first three it does not require, or not on every platform.
     "tensorflow_datasets": "array_record importlib_resources tensorflow tensorflow_datasets",
-    "timm": "",  # tests/make_goldens.py alone uses timm and torch: no requirements of the project
+    "timm": "",  # tests/make_goldens.py alone uses the last three: no requirements of the project
     "torch": "",
+    "torchvision": "",
 }
 
 
