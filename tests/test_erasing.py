@@ -22,7 +22,7 @@ def test_boxes_are_drawn_as_timm_draws_them(golden):
 
 
 def test_where_no_box_fits_nothing_is_erased():
-    image = np.zeros((2, 400, 3), np.float32)
+    image = np.zeros((4, 400, 3), np.float32)
     kept = [erase(image, 1, generator(0, 0, 2, index)) is image for index in range(300)]
     assert 0 < sum(kept) < 300
 
