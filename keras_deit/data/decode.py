@@ -15,8 +15,9 @@ def decode(data):
     """The bytes of an image file to uint8 (height, width, 3), red first.
 
     As ``Image.open(file).convert("RGB")`` of Pillow does it, which is what timm trains on: grey,
-    palette, transparent and CMYK images become RGB, an orientation in EXIF is ignored. Whole
-    JPEGs in grey or three colours, most of what there is, are OpenCV's, which is sooner done.
+    palette, transparent and CMYK images become RGB, an orientation in EXIF is ignored. JPEGs in
+    grey or three colours, most of what there is, go to OpenCV, which is sooner done; what it
+    refuses, truncated ones among them, goes to Pillow, which can tell why.
 
     Raises:
         UserError: where that is no whole image. It does not know the file's name: add that.
@@ -41,13 +42,13 @@ def _decode_any(data):
 
 
 def _plain_jpeg(data):
-    """Whether the data are a JPEG that ends as it should, of one or three colours and not vast.
+    """Whether the data begin as a JPEG, of one or three colours and not vast.
 
     A JPEG is a chain of segments: 0xFF, a marker, two bytes of length, content (ITU-T T.81, annex
     B). The one that starts the frame, 0xC0 to 0xC2 in what OpenCV reads, gives precision, height,
     width and the number of colours.
     """
-    if not (data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9")):
+    if not data.startswith(b"\xff\xd8"):
         return False
     at = 2
     while at + 10 <= len(data) and data[at] == 0xFF:

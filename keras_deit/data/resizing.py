@@ -17,7 +17,7 @@ def resize(image, size):
 
 
 def resize_fast(image, size):
-    """``resize`` to a fraction of a grey level in the mean: on photographs 0.3 to 0.6, and 5 at the
+    """``resize`` to a fraction of a grey level in the mean: on photographs 0.2 to 0.5, and 5 at the
     99th percentile.
 
     A side that shrinks is filtered before OpenCV interpolates it, so that both together come as
