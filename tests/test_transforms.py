@@ -15,29 +15,14 @@ from keras_deit.data.transforms import (
     random_box,
     training_view,
 )
-
-
-def assert_same_distribution(some, others):
-    """Two-sample Kolmogorov-Smirnov test, at one in a thousand, of each column and of the last
-    two's product and ratio: boxes (count, 4) of top, left, height, width."""
-    for sample in (some, others):
-        assert sample.shape[1] == 4
-    limit = 1.95 * np.sqrt(1 / len(some) + 1 / len(others))
-    for column in range(6):
-        pair = []
-        for boxes in (some.astype(float), others.astype(float)):
-            area, aspect = boxes[:, 2] * boxes[:, 3], boxes[:, 2] / np.maximum(boxes[:, 3], 1)
-            pair.append(np.column_stack([boxes, area, aspect])[:, column])
-        at = np.unique(np.concatenate(pair))
-        shares = [np.searchsorted(np.sort(part), at, side="right") / len(part) for part in pair]
-        assert np.abs(shares[0] - shares[1]).max() < limit, column
+from tests.conftest import assert_same_boxes
 
 
 @pytest.mark.parametrize("size", [(375, 500), (60, 200)])
 def test_random_boxes_are_torchvisions(size, golden):
     rng = generator(0, 0, 0)
     boxes = np.array([random_box(*size, rng) for _ in range(12_000)])
-    assert_same_distribution(boxes, golden("boxes")[f"crops/{size[0]}x{size[1]}"])
+    assert_same_boxes(boxes, golden("boxes")[f"crops/{size[0]}x{size[1]}"])
     room = np.array(size) - boxes[:, 2:]
     assert (boxes[:, :2] >= 0).all()
     assert (boxes[:, :2] <= room).all()

@@ -26,15 +26,15 @@ def draw(rng):
 
     Always takes the same numbers from the generator: which ones, whether, the signs, the levels.
     """
-    which, whether, sign = rng.random((3, DRAWN)).tolist()
+    which, whether, negative = rng.random((3, DRAWN)).tolist()
     levels = rng.normal(LEVEL, SPREAD, DRAWN).tolist()
-    drawn = []
-    for place, chance, negative, level in zip(which, whether, sign, levels, strict=True):
-        name = list(OPERATIONS)[int(place * len(OPERATIONS))]
-        if chance < PROBABILITY:
+    names, drawn = list(OPERATIONS), []
+    for i, level in enumerate(levels):
+        name = names[int(which[i] * len(names))]
+        sign = -1 if negative[i] < PROBABILITY else 1
+        if whether[i] < PROBABILITY:
             parameter, _ = OPERATIONS[name]
-            level, sign = min(max(level, 0), TOP), -1 if negative < PROBABILITY else 1
-            drawn.append((name, parameter(level, sign)))
+            drawn.append((name, parameter(min(max(level, 0), TOP), sign)))
     return drawn
 
 
