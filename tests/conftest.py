@@ -24,6 +24,15 @@ def data_dir(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def photographs():
+    """The two that scikit-learn ships, uint8 (427, 640, 3): a temple roof, full of fine lines, and
+    a flower."""
+    from sklearn.datasets import load_sample_images
+
+    return load_sample_images().images
+
+
 @pytest.fixture
 def golden():
     return lambda name: dict(np.load(GOLDENS / f"{name}.npz"))
@@ -47,3 +56,18 @@ def fill(model, truth):
 def recipe(name="digits_hard", *settings):
     """A row of RECIPES in its shortest form: 3 steps."""
     return kd.override(kd.RECIPES[name], [*TINY, *settings])
+
+
+def assert_same_boxes(some, others):
+    """That two samples of boxes, (count, 4) of top, left, height, width, are of one distribution:
+    the Kolmogorov-Smirnov test, at one in a thousand, of these four, the area and the aspect."""
+    samples = []
+    for boxes in (some.astype(float), others.astype(float)):
+        height, width = boxes[:, 2], boxes[:, 3]
+        samples.append(np.column_stack([boxes, height * width, height / np.maximum(width, 1)]))
+    for one, other in zip(samples[0].T, samples[1].T, strict=True):
+        at = np.union1d(one, other)
+        shares = [
+            np.searchsorted(np.sort(part), at, side="right") / len(part) for part in (one, other)
+        ]
+        assert np.abs(shares[0] - shares[1]).max() < 1.95 * np.sqrt(1 / len(one) + 1 / len(other))

@@ -16,7 +16,9 @@ import starlark
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDERS = ("keras_deit", "scripts", "tests", "transfer")
 PACKAGES = {  # what an import needs, where it is not the one package of that name
+    "PIL": "pillow",
     "absl": "absl_py",
+    "cv2": "opencv_python_headless",
     "keras": "keras tensorflow",  # the backend, which it does not require
     "sklearn": "scikit_learn",
     "starlark": "starlark_pyo3",
@@ -26,6 +28,7 @@ PACKAGES = {  # what an import needs, where it is not the one package of that na
     "timm": "",
     "torch": "",
     "transformers": "",
+    "torchvision": "",
 }
 
 

@@ -9,7 +9,7 @@ from keras_deit.data import datasets
 from keras_deit.data.digits import SPLITS
 from keras_deit.data.mixing import _cut, mix, smooth
 from keras_deit.data.order import generator, order
-from keras_deit.data.transforms import normalize, padded_crop
+from keras_deit.data.transforms import normalize
 from tests.conftest import recipe
 
 
@@ -94,25 +94,6 @@ def test_evaluation_gives_every_image_once_in_order(data_dir):
     assert [dataset[i][1] for i in range(len(dataset))] == labels.argmax(axis=1).tolist()
 
 
-def test_normalisation_is_imagenets():
-    image = np.array([[[0, 128, 255]]], np.uint8)
-    expected = (np.array([0, 128, 255]) / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
-    np.testing.assert_allclose(normalize(image)[0, 0], expected, rtol=1e-5)
-    assert normalize(image).dtype == np.float32
-
-
-def test_padded_crops_are_shifts_drawn_evenly():
-    image = np.arange(1, 76, dtype=np.uint8).reshape(5, 5, 3)
-    rng, counts = generator(0, 0, 0), {}
-    for _ in range(900):
-        crop = padded_crop(image, 1, rng)
-        center = tuple(np.argwhere((crop == image[2, 2]).all(axis=-1))[0])
-        counts[center] = counts.get(center, 0) + 1
-    assert set(counts) == set(itertools.product((1, 2, 3), repeat=2))
-    assert min(counts.values()) > 60
-    assert padded_crop(image, 0, rng) is image
-
-
 def test_mixup_is_timms(golden):
     truth = golden("mixing")
 
@@ -157,6 +138,26 @@ def test_mixing_draws():
     assert mix(images, labels, 0, 0, None)[0] is images
     once, _ = mix(images, labels, 0.8, 0, generator(0, 0, 3, 0))
     assert not set(np.unique(once)) <= {0, 1}
+
+
+def test_groups_mix_within_themselves():
+    """Each group is what mixing it alone gives, with the numbers that are its turn."""
+    rng = np.random.default_rng(0)
+    images = rng.random((12, 8, 8, 3), dtype=np.float32)
+    labels = np.eye(12, dtype=np.float32)
+    mixed, targets = mix(images, labels, 0.8, 1.0, generator(0, 0, 3), group=4)
+    turn, shares = generator(0, 0, 3), set()
+    for start in (0, 4, 8):
+        part = slice(start, start + 4)
+        image, target = mix(images[part], labels[part], 0.8, 1.0, turn)
+        np.testing.assert_array_equal(mixed[part], image)
+        np.testing.assert_array_equal(targets[part], target)
+        assert np.argwhere(targets[start]).ravel().tolist() == [start, start + 3]
+        shares.add(float(targets[start, start]))
+    assert len(shares) == 3
+    whole, _ = mix(images, labels, 0.8, 1.0, generator(0, 0, 3))
+    np.testing.assert_array_equal(whole, mix(images, labels, 0.8, 1.0, generator(0, 0, 3), 12)[0])
+    assert mix(images, labels, 0, 0, None, group=4)[0] is images
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Label smoothing, mixup and CutMix, one choice and one lambda per batch (timm ``mixup.py``)."""
+"""Label smoothing, mixup and CutMix, one choice and one lambda per group of images (timm
+``mixup.py``, whose group is what one GPU holds)."""
 
 import numpy as np
 
@@ -12,14 +13,16 @@ def smooth(labels, num_classes, smoothing=0.0):
     return np.eye(num_classes, dtype=np.float32)[labels] * np.float32(1 - smoothing) + off
 
 
-def mix(images, labels, mixup, cutmix, rng):
-    """Mixes a batch with itself reversed.
+def mix(images, labels, mixup, cutmix, rng, group=None):
+    """Mixes each group of a batch with itself reversed.
 
     Args:
         images: float32 (batch, height, width, 3).
         labels: float32 (batch, num_classes), smoothed already.
         mixup, cutmix: alphas of the beta distributions lambda comes from; 0 for none.
-        rng: a numpy generator.
+        rng: a numpy generator; the groups draw from it in turn.
+        group: images that are mixed with each other and share choice and lambda, a divisor of the
+            batch; None is the whole batch.
 
     Returns:
         Images and labels of the same shapes. CutMix's labels go by the share of the box that lies
@@ -27,6 +30,13 @@ def mix(images, labels, mixup, cutmix, rng):
     """
     if not mixup and not cutmix:
         return images, labels
+    group = group or len(images)
+    groups = [slice(start, start + group) for start in range(0, len(images), group)]
+    mixed = [_mix(images[part], labels[part], mixup, cutmix, rng) for part in groups]
+    return mixed[0] if len(mixed) == 1 else tuple(map(np.concatenate, zip(*mixed, strict=True)))
+
+
+def _mix(images, labels, mixup, cutmix, rng):
     cut = bool(cutmix) and (not mixup or rng.random() < SWITCH)
     share = rng.beta(*(2 * [cutmix if cut else mixup]))
     if cut:

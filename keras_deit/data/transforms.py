@@ -1,18 +1,97 @@
-"""Images to what the model sees. Each is a pure function of image and generator."""
+"""Images to what the model sees. Each is a pure function of image and generator.
 
+``training_view`` takes from the generator, in this order: the crop, whether to flip, RandAugment's
+operations, erasing.
+"""
+
+import math
+
+import cv2
 import numpy as np
 
+from keras_deit.data import randaugment
+from keras_deit.data.erasing import erase
+from keras_deit.data.resizing import resize, resize_fast
 from keras_deit.errors import UserError
 from keras_deit.variants import MEAN, STD
+
+AREA = (0.08, 1)  # of a random crop in the image, uniform
+ASPECT = (3 / 4, 4 / 3)  # width to height, log-uniform
+TRIES = 10
+FLIP = 0.5  # probability
+
+
+def training_view(image, size, erasing, rng):
+    """A view of an image as DeiT was trained on: crop, flip, RandAugment, erasing.
+
+    Args:
+        image: uint8 (height, width, 3).
+        size: (height, width) of the view.
+        erasing: probability of random erasing.
+        rng: a numpy generator.
+
+    Returns:
+        float32 (height, width, 3), normalised.
+    """
+    top, left, height, width = random_box(*image.shape[:2], rng)
+    image = resize_fast(image[top : top + height, left : left + width], size)
+    if rng.random() < FLIP:
+        image = cv2.flip(image, 1)
+    image = randaugment.apply(image, randaugment.draw(rng))
+    return erase(normalize(image), erasing, rng)
+
+
+def evaluation_view(image, size, crop):
+    """The middle of an image, whatever its size.
+
+    The image is resized, keeping its shape, until it just covers int(size / crop); of that the
+    middle ``size`` is cut out. Sizes and offsets are rounded as torchvision and timm do.
+
+    Args:
+        image: uint8 (height, width, 3).
+        size: (height, width) of what is returned.
+        crop: the share of the side that is kept, more than 0 and at most 1.
+
+    Returns:
+        float32 (height, width, 3), normalised.
+    """
+    if not 0 < crop <= 1:
+        raise UserError(f"crop {crop}: expected a share, more than 0 and at most 1")
+    sides, least = image.shape[:2], [int(side / crop) for side in size]
+    if least[0] == least[1]:  # torchvision's Resize
+        whole = [int(least[0] * side / min(sides)) for side in sides]
+    else:  # timm's ResizeKeepRatio
+        scale = min(side / wanted for side, wanted in zip(sides, least, strict=True))
+        whole = [round(side / scale) for side in sides]
+    top, left = (round((side - kept) / 2) for side, kept in zip(whole, size, strict=True))
+    image = resize(image, whole)
+    return normalize(image[top : top + size[0], left : left + size[1]])
+
+
+def random_box(height, width, rng):
+    """(top, left, height, width) in pixels of a random part of an image of that size: torchvision's
+    ``RandomResizedCrop``. Where no try fits, the middle, clipped to the aspects."""
+    for _ in range(TRIES):
+        area, aspect, down, right = rng.random(4).tolist()
+        area = (AREA[0] + (AREA[1] - AREA[0]) * area) * height * width
+        aspect = ASPECT[0] * (ASPECT[1] / ASPECT[0]) ** aspect
+        rows, columns = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < rows <= height and 0 < columns <= width:
+            top, left = int(down * (height - rows + 1)), int(right * (width - columns + 1))
+            return top, left, rows, columns
+    rows = min(height, round(width / ASPECT[0]))
+    columns = min(width, round(height * ASPECT[1]))
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
 def normalize(images):
     """uint8 (..., 3) to float32 of the same shape, by ImageNet's mean and standard deviation."""
-    return images * _SCALE + _OFFSET
+    pixels = images.astype(np.float32).reshape(-1, images.shape[-2], 3)
+    return cv2.transform(pixels, _NORMALIZE).reshape(images.shape)
 
 
-_SCALE = np.float32(1 / (255 * np.array(STD)))
-_OFFSET = np.float32(-np.array(MEAN) / np.array(STD))
+_SCALE = 1 / (255 * np.array(STD))
+_NORMALIZE = np.float32(np.column_stack([np.diag(_SCALE), -np.array(MEAN) / np.array(STD)]))
 
 
 def padded_crop(image, pad, rng):
