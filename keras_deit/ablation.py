@@ -88,7 +88,8 @@ def _start(threads):
 
 def _run(recipe, workdir, data_dir, split):
     model = train(recipe, workdir, data_dir, quiet=True)
-    return evaluate(model, data.evaluation(recipe, data_dir, split))
+    scores = evaluate(model, data.evaluation(recipe, data_dir, split))
+    return {head: of_head and of_head.top1 for head, of_head in scores.items()}
 
 
 def _result(future, pool):

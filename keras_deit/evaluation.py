@@ -1,31 +1,51 @@
 """Scores of a model's heads."""
 
+from dataclasses import dataclass
+
+import keras
 import numpy as np
 from keras import ops
 
 HEADS = ("class", "distillation")
 
 
-def evaluate(model, batches):
-    """Top-1 accuracy of each head.
+@dataclass(frozen=True)
+class Scores:
+    """Of one head: shares of images, and the mean cross-entropy, None where an image may have
+    several right classes."""
+
+    top1: float
+    top5: float
+    loss: float | None
+
+
+def evaluate(model, batches, verbose=0):
+    """Accuracy and loss of each head over every image.
+
+    Where an image has several right classes (ImageNet-ReaL), one of them is enough, and an image
+    that has none does not count.
 
     Args:
         model: a ``DeiT``, or any Keras classifier, which has a class head alone.
-        batches: pairs of images and one-hot labels, as ``data.evaluation`` gives them.
+        batches: pairs of images and labels, 1 for a right class and else 0, as ``data.evaluation``
+            and ``data.images`` give them.
+        verbose: 1 shows a progress bar.
 
     Returns:
-        A dict of fractions, "class", "distillation" (None where the model has no such head) and
+        A dict of ``Scores``: "class", "distillation" (None where the model has no such head) and
         "fused", the mean of the heads' logits.
     """
+    bar = keras.utils.Progbar(getattr(batches, "steps", None), verbose=verbose)
     labels, logits = [], []
     for images, truth in batches:
-        labels.append(np.argmax(truth, axis=-1))
+        labels.append(np.asarray(truth))
         logits.append(_logits(model, images))
+        bar.add(1)
     labels = np.concatenate(labels)
     heads = [np.concatenate(head) for head in zip(*logits, strict=True)]
     scores = dict.fromkeys((*HEADS, "fused"))
-    scores.update(zip(HEADS, [_top1(head, labels) for head in heads], strict=False))
-    scores["fused"] = _top1(sum(heads) / len(heads), labels)
+    scores.update(zip(HEADS, [_scores(head, labels) for head in heads], strict=False))
+    scores["fused"] = _scores(sum(heads) / len(heads), labels)
     return scores
 
 
@@ -34,5 +54,14 @@ def _logits(model, images):
     return [ops.convert_to_numpy(head) for head in heads]
 
 
-def _top1(logits, labels):
-    return float(np.mean(np.argmax(logits, axis=-1) == labels))
+def _scores(logits, labels):
+    counted = labels.any(axis=-1)
+    logits, labels = logits[counted].astype(np.float64), labels[counted]
+    best = np.argsort(-logits, axis=-1, kind="stable")[:, :5]
+    right = np.take_along_axis(labels, best, axis=-1) > 0
+    loss = None
+    if (labels.sum(axis=-1) == 1).all():
+        shifted = logits - logits.max(axis=-1, keepdims=True)
+        log = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+        loss = float(-np.mean((log * labels).sum(axis=-1)))
+    return Scores(float(right[:, 0].mean()), float(right.any(axis=-1).mean()), loss)

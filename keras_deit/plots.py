@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_deit.data.transforms import normalize
 from keras_deit.files import write
+from keras_deit.variants import MEAN, STD
 
 
 def learning_curves(workdirs, path, column="val_accuracy", title="Validation accuracy"):
@@ -57,6 +58,39 @@ def attention_maps(model, images, path):
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     _save(figure, path)
+
+
+def contact_sheet(images, labels, class_names, path, columns=8):
+    """Draws a batch as the model sees it: each image, and what its label says of it.
+
+    Args:
+        images: float32 (batch, height, width, 3), normalised.
+        labels: (batch, num_classes), smoothed and mixed.
+        class_names: what to call the classes.
+        path: the PNG to write.
+    """
+    pixels = np.clip(np.asarray(images) * np.array(STD) + np.array(MEAN), 0, 1)
+    rows = -(-len(pixels) // columns)
+    figure, axes = _figure(1.6 * columns, 1.95 * rows, rows, columns)
+    axes = np.atleast_1d(axes).reshape(-1)
+    for axis, image, label in zip(axes, pixels, np.asarray(labels), strict=False):
+        axis.imshow(image)
+        axis.set_title(_mixture(label, class_names), fontsize=7)
+    for axis in axes:
+        axis.axis("off")
+    _save(figure, path)
+
+
+def _mixture(label, class_names):
+    """The one or two classes that a smoothed label is of, with their weights."""
+    weights = np.clip(label - label.min(), 0, None)
+    best = np.argsort(-weights, kind="stable")[:2]
+    weights = weights[best] / max(weights.sum(), 1e-9)
+    return "\n".join(
+        f"{class_names[i][:18]} {weight:.2f}"
+        for i, weight in zip(best, weights, strict=True)
+        if weight > 0.005
+    )
 
 
 def _figure(width, height, rows=1, columns=1):

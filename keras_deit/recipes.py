@@ -28,10 +28,19 @@ class Recipe:
     subset: int = 0  # which random fraction; not by the seed, so that a teacher has its student's
     passes: int = 1  # over the images in one epoch: more than one for a handful of images
     batch_size: int = 1024  # over all devices
-    pad: int = 0  # pixels: train on random crops of the zero-padded image
+    image_size: int = 224  # pixels, of both sides
+    crop: Literal["resized", "padded"] = "resized"  # a random part, or shifted by up to pad pixels
+    pad: int = 0
+    flip: float = 0.5  # probability, of the mirror image
+    rand_augment: bool = True  # rand-m9-mstd0.5-inc1
+    erasing: float = 0.25  # probability
+    repeats: int = 3  # views of an image in a batch
+    mix_group: int = 64  # images that share a choice and a lambda; 0 for the whole batch
     mixup: float = 0.8  # alpha of the beta distribution, 0 for none
     cutmix: float = 1.0  # likewise; with both, each batch gets one of the two
     label_smoothing: float = 0.1
+    eval_crop: float = 0.875  # of the image's side, in validation
+    max_damaged: int = 100  # images that may be left out before the run stops
     # optimisation
     epochs: int = 300
     lr: float = 5e-4  # at 512 images; scaled with the batch
@@ -56,8 +65,11 @@ class Recipe:
         _check(self)
 
 
-POSITIVE = ("epochs", "batch_size", "passes", "tau", "lr", "train_fraction")
-SHARES = ("train_fraction", "alpha")
+POSITIVE = (
+    *("epochs", "batch_size", "passes", "repeats", "image_size"),
+    *("tau", "lr", "train_fraction", "eval_crop"),
+)
+SHARES = ("train_fraction", "alpha", "flip", "erasing", "eval_crop")
 LIMITS = {int: 2**32, float: 1e30}  # what the generators and float32 can hold
 RATES = ("label_smoothing", "drop_path")
 
@@ -76,6 +88,10 @@ def _check(recipe):
         value = getattr(recipe, name)
         if kind in LIMITS and not 0 <= value < LIMITS[kind]:
             raise UserError(f"{name}={value}: expected a number from 0, below {LIMITS[kind]:g}")
+    if recipe.mix_group and recipe.batch_size % recipe.mix_group:
+        raise UserError(
+            f"batch_size={recipe.batch_size}: expected a multiple of mix_group={recipe.mix_group}"
+        )
     if (recipe.distillation == "none") != (recipe.teacher is None):
         raise UserError(
             f"teacher={recipe.teacher} with distillation={recipe.distillation}: expected a teacher"
@@ -128,7 +144,15 @@ _DIGITS = Recipe(
     train_fraction=0.1,
     passes=36,
     batch_size=50,
+    image_size=8,
+    crop="padded",
     pad=1,
+    flip=0.0,
+    rand_augment=False,
+    erasing=0.0,
+    repeats=1,
+    mix_group=0,
+    eval_crop=1.0,
     mixup=0.0,
     epochs=20,
     lr=0.04,

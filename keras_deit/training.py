@@ -175,7 +175,7 @@ def _plan(recipe, model, training, validation):
 
 
 def _print_scores(scores, where):
-    text = ", ".join(f"{head} {score:.2%}" for head, score in scores.items() if score is not None)
+    text = ", ".join(f"{head} {of.top1:.2%}" for head, of in scores.items() if of is not None)
     print(f"{where}: {text}")
 
 

@@ -88,7 +88,7 @@ def test_a_training_view_is_its_parts_in_order(photographs):
     """With the same numbers, Pillow's crop, resizing and flip and our operations give it too."""
     image = photographs[0]
     for index in range(12):
-        view = training_view(image, (160, 144), 0.25, generator(1, 2, 2, index))
+        view = training_view(image, (160, 144), generator(1, 2, 2, index))
         rng = generator(1, 2, 2, index)
         top, left, height, width = random_box(*image.shape[:2], rng)
         crop = Image.fromarray(image).crop((left, top, left + width, top + height))
@@ -103,7 +103,7 @@ def test_a_training_view_is_its_parts_in_order(photographs):
             # Those, and what turns at a threshold, would make much of a resized pixel's 1 level.
             levels = np.abs(view - expected).mean() * 255 * 0.226
             assert levels < 3
-        again = training_view(image, (160, 144), 0.25, generator(1, 2, 2, index))
+        again = training_view(image, (160, 144), generator(1, 2, 2, index))
         np.testing.assert_array_equal(view, again)
 
 
@@ -112,6 +112,6 @@ def test_half_of_the_views_are_flipped(photographs, monkeypatch):
     image = np.zeros((32, 32, 3), np.uint8)
     image[:] = np.arange(32)[None, :, None] * 8  # brighter to the right
     count = 400
-    views = [training_view(image, (16, 16), 0, generator(0, 0, 2, i)) for i in range(count)]
+    views = [training_view(image, (16, 16), generator(0, 0, 2, i), erasing=0) for i in range(count)]
     flipped = sum(view[:, 0].mean() > view[:, -1].mean() for view in views)
     assert abs(flipped - count / 2) < 4 * np.sqrt(count / 4)

@@ -1,5 +1,5 @@
-"""Input pipelines: ``train`` and ``evaluation`` batches of a recipe."""
+"""Input pipelines: ``train`` and ``evaluation`` batches of a recipe, ``images`` of any data set."""
 
-from keras_deit.data.batches import evaluation, train
+from keras_deit.data.batches import evaluation, images, train
 
-__all__ = ["evaluation", "train"]
+__all__ = ["evaluation", "images", "train"]

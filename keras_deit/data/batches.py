@@ -1,88 +1,147 @@
 """Batches for ``fit``, ``evaluate`` and ``predict``: (images, labels), both float32."""
 
-import itertools
+import os
 
 import numpy as np
 
 from keras_deit.data import datasets
-from keras_deit.data.mixing import mix, smooth
-from keras_deit.data.order import MIX, SUBSET, VIEW, generator, order
-from keras_deit.data.transforms import normalize, padded_crop
+from keras_deit.data.samples import Samples
+from keras_deit.data.transforms import evaluation_view
 
 EVALUATION_BATCH = 256
 
 
-def train(recipe, data_dir=None, first_epoch=0):
+def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None):
     """The recipe's augmented training images.
 
     Each pass over it is one epoch, the first ``first_epoch``, the next the one after, so that
     ``model.fit(train(recipe), epochs=recipe.epochs)`` sees every epoch's own order and draws.
 
+    Args:
+        recipe: a ``Recipe``.
+        data_dir: where TFDS keeps its data sets.
+        first_epoch: the epoch of the first pass.
+        first_step: the step that the first pass begins with; those before it cost nothing.
+        workers: threads that make images; None is one for each core, 0 the caller's own. The
+            batches are the same with any number.
+
     Returns:
         A ``tf.data.Dataset`` of images (batch, height, width, 3), normalised, and smoothed, mixed
         labels (batch, num_classes), with the attributes ``num_classes``, ``class_names``,
-        ``images`` (how many there are), ``batch_size`` and ``steps`` (batches in an epoch: what
-        is left over is not seen in that epoch).
+        ``images`` (how many there are), ``batch_size``, ``steps`` (batches in an epoch: what is
+        left over is not seen in that epoch) and ``samples``, the ``Samples`` it takes.
     """
-    dataset = datasets.load(recipe.dataset, recipe.train_split, data_dir)
-    indices = dataset.fraction(recipe.train_fraction, generator(recipe.subset, 0, SUBSET))
-    count = len(indices)
-    size = min(recipe.batch_size, count * recipe.passes)
-    epochs = itertools.count(first_epoch)
+    import tensorflow as tf
 
-    def batch(epoch, step):
-        places = np.arange(step * size, (step + 1) * size)
-        rows = indices[order(recipe.seed, epoch, count, recipe.passes)[places]]
-        keys = zip(rows.tolist(), (places // count).tolist(), strict=True)
-        views = [_view(dataset, index, epoch, turn, recipe) for index, turn in keys]
-        images, labels = (np.stack(column) for column in zip(*views, strict=True))
-        images = normalize(images)
-        labels = smooth(labels, dataset.num_classes, recipe.label_smoothing)
-        rng = generator(recipe.seed, epoch, MIX, step, size)
-        return mix(images, labels, recipe.mixup, recipe.cutmix, rng)
+    samples = Samples(recipe, data_dir)
+    groups = samples.size // samples.group
 
-    steps = count * recipe.passes // size
-    return _stream(dataset, count, size, steps, batch, lambda: np.int64(next(epochs)), False)
+    def join(*parts):
+        return tuple(tf.reshape(part, (samples.size, *part.shape[2:])) for part in parts)
+
+    stream = _stream(
+        _passes(first_epoch, first_step * groups),
+        samples.steps * groups,
+        lambda epoch, number: samples.group_of(epoch, *divmod(number, groups)),
+        ((samples.group, *samples.shape), (samples.group, samples.dataset.num_classes)),
+        workers,
+    )
+    if groups > 1:
+        stream = stream.batch(groups, drop_remainder=True).map(join)
+    if not first_step:
+        stream = stream.apply(tf.data.experimental.assert_cardinality(samples.steps))
+    stream = _described(stream.prefetch(1), samples.dataset, samples.size, samples.steps)
+    stream.images, stream.samples = len(samples.indices), samples
+    return stream
 
 
 def evaluation(recipe, data_dir=None, split=None):
-    """Every image of ``split`` (the recipe's validation part) once, in order, with one-hot labels;
-    otherwise as ``train``. The last batch may be smaller."""
-    dataset = datasets.load(recipe.dataset, split or recipe.validation_split, data_dir)
-    size = min(EVALUATION_BATCH, len(dataset))
-
-    def batch(_, step):
-        stop = min((step + 1) * size, len(dataset))
-        pairs = [dataset[i] for i in range(step * size, stop)]
-        images = normalize(np.stack([image for image, _ in pairs]))
-        return images, smooth(np.array([label for _, label in pairs]), dataset.num_classes)
-
-    steps, partial = -(-len(dataset) // size), len(dataset) % size > 0
-    return _stream(dataset, len(dataset), size, steps, batch, lambda: np.int64(0), partial)
+    """Every image of ``split`` (the recipe's validation part) once, in order, with one-hot labels,
+    as the recipe's model expects it; otherwise as ``train``. The last batch may be smaller."""
+    return images(
+        recipe.dataset,
+        split or recipe.validation_split,
+        data_dir,
+        (recipe.image_size,) * 2,
+        recipe.eval_crop,
+    )
 
 
-def _view(dataset, index, epoch, turn, recipe):
-    image, label = dataset[index]
-    rng = generator(recipe.seed, epoch, VIEW, index, turn)
-    return padded_crop(image, recipe.pad, rng), label
+def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875):
+    """Every image of a data set once, in order: its middle, (batch, height, width, 3), normalised,
+    and its label, (batch, num_classes): 1 for each right class, else 0.
 
+    Args:
+        dataset, split, data_dir: see ``datasets.load``.
+        size: (height, width) in pixels.
+        crop: the share of an image's side that is seen.
 
-def _stream(dataset, images, size, steps, batch, epoch, partial):
-    """The ``tf.data.Dataset`` whose every pass gives ``batch(epoch(), step)`` for each step."""
+    Returns:
+        A ``tf.data.Dataset`` with the attributes of ``train``. A damaged image is a UserError.
+    """
     import tensorflow as tf
 
-    rows = None if partial else size
-    shapes = [(rows, *example.shape[1:]) for example in batch(0, 0)]
+    data = datasets.load(dataset, split, data_dir)
+    rows = min(EVALUATION_BATCH, len(data))
 
-    def load(now, step):
-        arrays = tf.numpy_function(batch, (now, step), (tf.float32, tf.float32), stateful=False)
+    def batch(_, number):
+        stop = min((number + 1) * rows, len(data))
+        pairs = [data[index] for index in range(number * rows, stop)]
+        labels = np.zeros((len(pairs), data.num_classes), np.float32)
+        for row, (_, label) in enumerate(pairs):
+            labels[row, list(label) if isinstance(label, tuple) else label] = 1
+        return np.stack([evaluation_view(image, size, crop) for image, _ in pairs]), labels
+
+    steps = -(-len(data) // rows)
+    known = None if len(data) % rows else rows
+    shapes = (known, *size, 3), (known, data.num_classes)
+    stream = _stream(lambda: np.array([0, 0]), steps, batch, shapes, None)
+    stream = stream.apply(tf.data.experimental.assert_cardinality(steps))
+    stream = _described(stream.prefetch(1), data, rows, steps)
+    stream.images = len(data)
+    return stream
+
+
+def _passes(epoch, first):
+    """A function that gives the epoch of each pass and where it begins: only the first may begin
+    anywhere but at 0."""
+    starts = iter([(epoch, first)])
+
+    def start():
+        nonlocal epoch
+        now = next(starts, None)
+        if now is None:
+            epoch += 1
+            now = epoch, 0
+        return np.array(now)
+
+    return start
+
+
+def _described(stream, dataset, size, steps):
+    stream.num_classes, stream.class_names = dataset.num_classes, dataset.class_names
+    stream.batch_size, stream.steps = size, steps
+    return stream
+
+
+def _stream(start, count, make, shapes, workers):
+    """The ``tf.data.Dataset`` whose every pass gives ``make(epoch, number)`` for each number from
+    where ``start()`` says to ``count``, in order."""
+    import tensorflow as tf
+
+    def load(epoch, number):
+        arrays = tf.numpy_function(
+            lambda epoch, number: make(int(epoch), int(number)),
+            (epoch, number),
+            (tf.float32, tf.float32),
+            stateful=False,
+        )
         return tuple(map(tf.ensure_shape, arrays, shapes))
 
     # Not Dataset.from_generator: after one has run, TensorFlow 2.21 trains at half the speed.
-    stream = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(epoch, (), tf.int64))
-    stream = stream.flat_map(lambda now: tf.data.Dataset.range(steps).map(lambda step: (now, step)))
-    stream = stream.map(load, num_parallel_calls=tf.data.AUTOTUNE)
-    stream = stream.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
-    stream.num_classes, stream.class_names = dataset.num_classes, dataset.class_names
-    stream.images, stream.batch_size, stream.steps = images, size, steps
-    return stream
+    stream = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(start, (), tf.int64))
+    stream = stream.flat_map(
+        lambda at: tf.data.Dataset.range(at[1], count).map(lambda number: (at[0], number))
+    )
+    workers = os.cpu_count() if workers is None else workers
+    return stream.map(load, num_parallel_calls=workers or None)

@@ -1,23 +1,34 @@
-"""Data sets by TFDS name, as random access to decoded images."""
+"""Data sets by name: TFDS', our own builders, a folder of class folders."""
 
+import importlib
 import pathlib
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from keras_deit.data.decode import decode
+from keras_deit.data.sources import Folder, Records
 from keras_deit.errors import UserError
 
-BUILDERS = {"digits": "keras_deit.data.digits"}  # ours, prepared on first use from what is at hand
-CACHE_BYTES = 256 << 20  # decoded images kept in memory
+# Builders of our own, where TFDS has none, or one whose address is dead.
+BUILDERS = {
+    "digits": "keras_deit.data.digits:Digits",
+    "cars196": "keras_deit.data.cars:Cars196",
+    "i_naturalist2019": "keras_deit.data.inaturalist:INaturalist2019",
+}
+EMBEDDED = ("digits",)  # prepared on first use from what is at hand
+CACHE_BYTES = 256 << 20  # small decoded images kept in memory
+SMALL = 1 << 14  # bytes
 
 
 @dataclass
 class Dataset:
-    """One split. ``dataset[i]`` is a uint8 (height, width, 3) image and its label, an int."""
+    """One split. ``dataset[i]`` is a uint8 (height, width, 3) image and its label, an int, or a
+    tuple of ints where several are right."""
 
     name: str
     split: str
-    source: object  # anything with len() and [i] giving {"image": uint8, "label": int}
+    source: object  # anything with len() and [i] giving encoded bytes and a label
     class_names: tuple[str, ...]
     _cache: dict = field(default_factory=dict)
     _room: int = CACHE_BYTES
@@ -28,24 +39,30 @@ class Dataset:
     def __getitem__(self, index):
         if index in self._cache:
             return self._cache[index]
-        record = self.source[index]
-        image = record["image"]
-        if image.shape[-1] == 1:
-            image = np.repeat(image, 3, axis=-1)
-        if image.nbytes <= self._room:
+        data, label = self.source[index]
+        try:
+            image = decode(data)
+        except UserError as error:
+            raise UserError(f"{self.where(index)}: {error}") from error
+        if image.nbytes <= min(SMALL, self._room):
             self._room -= image.nbytes
-            self._cache[index] = image, int(record["label"])
-        return image, int(record["label"])
+            self._cache[index] = image, label
+        return image, label
 
     @property
     def num_classes(self):
         return len(self.class_names)
 
+    def where(self, index):
+        """What a person can find an example by."""
+        path = getattr(self.source, "where", lambda _: None)(index)
+        return str(path) if path else f"{self.name}, {self.split}, example {index}"
+
     def fraction(self, share, rng):
         """Sorted indices of a random ``share`` of each class, at least one image of it."""
         if share == 1:
             return np.arange(len(self))
-        labels = np.array([self[i][1] for i in range(len(self))])
+        labels = np.array([self.source[i][1] for i in range(len(self))])
         chosen = []
         for label in np.unique(labels):
             rows = rng.permutation(np.flatnonzero(labels == label))
@@ -54,57 +71,99 @@ class Dataset:
 
 
 def load(name, split, data_dir=None):
-    """Opens a split of the TFDS data set ``name``.
+    """Opens a split of a data set.
 
     Args:
-        name: a TFDS name, or ``digits``, which is embedded.
+        name: a TFDS name (with ``/config``, where it has some), one of ``BUILDERS``, or
+            ``folder:<path>``, which holds ``train`` and ``val`` (or ``validation``, or ``test``)
+            with a folder of images for each class.
         split: a TFDS split, slices included: "train", "train[:90%]", "train+validation".
-        data_dir: where TFDS keeps its data sets; None is TFDS' own default.
+        data_dir: where TFDS keeps its data sets, as TFRecord or ArrayRecord; None is TFDS' own
+            default.
 
     Raises:
-        UserError: when the data set, the split or its files are not there.
+        UserError: when the data set, the split or its files are not there: says what was looked
+            for, where, and the command that prepares it.
     """
-    import tensorflow_datasets as tfds
-
-    builder = _builder(tfds, name, data_dir)
+    if name.startswith("folder:"):
+        source = Folder(name.removeprefix("folder:"), split)
+        return Dataset(name, split, source, source.class_names)
+    builder = make_builder(name, data_dir)
     if not builder.info.splits:
-        where = f" --data_dir={data_dir}" if data_dir else ""
-        raise UserError(
-            f"data set {name} is not prepared (looked in {builder.data_dir}): prepare it with"
-            f" 'tfds build {name}{where} --file_format=array_record'"
-        )
+        if name not in EMBEDDED:
+            raise UserError(_unprepared(name, data_dir, builder))
+        import tensorflow_datasets as tfds
+
+        tfds.disable_progress_bar()
+        builder = prepare(name, data_dir)
+    return _open(builder, name, split)
+
+
+def prepare(name, data_dir=None):
+    """Downloads what can be, and writes the data set as ArrayRecord. Returns its builder.
+
+    Raises:
+        UserError: unknown name, no network, no room, or files to be downloaded by hand missing.
+    """
+    builder = make_builder(name, data_dir)
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except UserError:
+        raise
+    except Exception as error:  # of the network, the disk, the archives, TFDS itself
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{name} could not be prepared: {reason}.{_by_hand(builder)}") from error
+    return builder
+
+
+def _open(builder, name, split):
+    if builder.info.supervised_keys is None or len(builder.info.supervised_keys) != 2:
+        features = ", ".join(builder.info.features)
+        raise UserError(f"data set {name} is not of images and labels, but of {features}")
     known = ", ".join(builder.info.splits)
     try:
-        source = builder.as_data_source(split)
+        source = Records(builder, split)
     except (ValueError, KeyError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"split {split!r} of {name} (it has {known}): {reason}") from error
     if not len(source):
         raise UserError(f"split {split!r} of {name} (it has {known}): expected at least one image")
-    features = builder.info.features
-    if not {"image", "label"} <= set(features):
-        raise UserError(f"data set {name} has no 'image' and 'label', but {', '.join(features)}")
-    return Dataset(name, split, source, tuple(features["label"].names))
+    label = builder.info.features[source.label]
+    return Dataset(name, split, source, tuple(getattr(label, "feature", label).names))
 
 
-def _builder(tfds, name, data_dir):
-    options = {"data_dir": data_dir, "file_format": "array_record"}
+def make_builder(name, data_dir):
+    """The TFDS builder of a data set, prepared or not. Raises UserError for an unknown name."""
+    import tensorflow_datasets as tfds
+
     try:
         if name not in BUILDERS:
-            return tfds.builder(name, **options)
-        import importlib
-
-        importlib.import_module(BUILDERS[name])  # registers it with TFDS
-        builder = tfds.builder(name, **options)
-        if not builder.info.splits:
-            tfds.disable_progress_bar()
-            builder.download_and_prepare()
-        return builder
+            return tfds.builder(name, data_dir=data_dir)
+        module, kind = BUILDERS[name].split(":")
+        with tfds.core.registered.skip_registering():  # TFDS may have a builder of that name
+            return getattr(importlib.import_module(module), kind)(data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         where = pathlib.Path(data_dir).resolve() if data_dir else "TFDS' default folder"
         raise UserError(
-            f"no data set {name!r}: expected {', '.join(BUILDERS)} or a name of"
-            f" TensorFlow Datasets (looked in {where})"
+            f"no data set {name!r}: expected {', '.join(BUILDERS)}, a name of TensorFlow Datasets"
+            f" or folder:<path> (looked in {where})"
         ) from error
     except OSError as error:
         raise UserError(f"data set {name} cannot be kept in {data_dir}: {error}") from error
+
+
+def _unprepared(name, data_dir, builder):
+    where = f" --data_dir={data_dir}" if data_dir else ""
+    return (
+        f"data set {name} is not prepared (looked in {builder.data_dir}):"
+        f" prepare it with 'python -m scripts.prepare --dataset={name}{where}'.{_by_hand(builder)}"
+    )
+
+
+def _by_hand(builder):
+    """Which files belong where, for a data set that is not downloaded freely."""
+    if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        return ""
+    what = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+    folder = pathlib.Path(builder._data_dir_root).expanduser() / "downloads" / "manual"
+    return f" Download by hand into {folder}: {what}"

@@ -18,26 +18,34 @@ from keras_deit.variants import MEAN, STD
 AREA = (0.08, 1)  # of a random crop in the image, uniform
 ASPECT = (3 / 4, 4 / 3)  # width to height, log-uniform
 TRIES = 10
-FLIP = 0.5  # probability
 
 
-def training_view(image, size, erasing, rng):
+def training_view(image, size, rng, *, pad=None, flip=0.5, rand_augment=True, erasing=0.25):
     """A view of an image as DeiT was trained on: crop, flip, RandAugment, erasing.
 
     Args:
         image: uint8 (height, width, 3).
         size: (height, width) of the view.
-        erasing: probability of random erasing.
         rng: a numpy generator.
+        pad: None crops at random, ``random_box``; a number of pixels brings the image to ``size``
+            and crops it from a border of so many zeros, as is usual for small images.
+        flip, erasing: probabilities of a horizontal flip and of random erasing.
+        rand_augment: whether RandAugment is applied.
 
     Returns:
         float32 (height, width, 3), normalised.
     """
-    top, left, height, width = random_box(*image.shape[:2], rng)
-    image = resize_fast(image[top : top + height, left : left + width], size)
-    if rng.random() < FLIP:
+    if pad is None:
+        top, left, height, width = random_box(*image.shape[:2], rng)
+        image = resize_fast(image[top : top + height, left : left + width], size)
+    else:
+        if image.shape[:2] != tuple(size):
+            image = resize(image, size)
+        image = padded_crop(image, pad, rng)
+    if rng.random() < flip:
         image = cv2.flip(image, 1)
-    image = randaugment.apply(image, randaugment.draw(rng))
+    if rand_augment:
+        image = randaugment.apply(image, randaugment.draw(rng))
     return erase(normalize(image), erasing, rng)
 
 

@@ -1,0 +1,101 @@
+"""What a training sees: every sample a pure function of recipe, epoch and place."""
+
+import threading
+import warnings
+
+import numpy as np
+
+from keras_deit.data import datasets
+from keras_deit.data.mixing import mix, smooth
+from keras_deit.data.order import MIX, SUBSET, VIEW, generator, order
+from keras_deit.data.transforms import training_view
+from keras_deit.errors import UserError
+
+REPEATED = 256  # with repeated augmentation an epoch is a multiple of so many samples
+
+
+class Samples:
+    """The training samples of a recipe.
+
+    An epoch is a sequence of samples: the images in a random order, each ``repeats`` times in a
+    row, and all of that ``passes`` times, cut to the length of the data (times ``passes``). A batch
+    is the next ``size`` of them, dealt out to its groups one by one, so that the views of an image
+    come into different groups, as they come to different GPUs in the published training (the
+    official ``samplers.py``). A group is what mixup and CutMix mix.
+
+    Attributes:
+        dataset: the ``Dataset``.
+        indices: those of its images that are used.
+        size, group, steps: images in a batch and in a group, batches in an epoch.
+        damaged: which images could not be read, by their index, with the reason.
+    """
+
+    def __init__(self, recipe, data_dir=None):
+        self.recipe = recipe
+        self.dataset = datasets.load(recipe.dataset, recipe.train_split, data_dir)
+        rng = generator(recipe.subset, 0, SUBSET)
+        self.indices = self.dataset.fraction(recipe.train_fraction, rng)
+        length = len(self.indices) * recipe.passes
+        if recipe.repeats > 1 and length >= REPEATED:
+            length = length // REPEATED * REPEATED
+        self.size = min(recipe.batch_size, length)
+        whole = self.size < recipe.batch_size or not recipe.mix_group
+        self.group = self.size if whole else recipe.mix_group
+        self.steps = length // self.size
+        self.damaged, self.lock = {}, threading.Lock()
+        self.shape = self.view(0, int(self.indices[0]), 0)[0].shape  # what is wrong is found now
+
+    def group_of(self, epoch, step, number):
+        """A group of a batch: float32 images (group, height, width, 3), normalised, and labels
+        (group, num_classes), smoothed, both mixed."""
+        recipe, groups = self.recipe, self.size // self.group
+        places = step * self.size + number + groups * np.arange(self.group)
+        draws, repeats = np.divmod(places, recipe.repeats)
+        sequence = order(recipe.seed, epoch, len(self.indices), recipe.passes)
+        rows = self.indices[sequence[draws]]
+        turns = draws // len(self.indices) * recipe.repeats + repeats  # how often seen before
+        seen = [self.view(epoch, *key) for key in zip(rows.tolist(), turns.tolist(), strict=True)]
+        images, labels = (np.stack(column) for column in zip(*seen, strict=True))
+        labels = smooth(labels, self.dataset.num_classes, recipe.label_smoothing)
+        rng = generator(recipe.seed, epoch, MIX, step * groups + number, self.size)
+        return mix(images, labels, recipe.mixup, recipe.cutmix, rng)
+
+    def view(self, epoch, index, turn):
+        """One augmented image, float32, and its label. Where an image cannot be read, it is the
+        next one's."""
+        image, label, index = self._readable(index)
+        rng = generator(self.recipe.seed, epoch, VIEW, index, turn)
+        recipe = self.recipe
+        view = training_view(
+            image,
+            (recipe.image_size,) * 2,
+            rng,
+            pad=recipe.pad if recipe.crop == "padded" else None,
+            flip=recipe.flip,
+            rand_augment=recipe.rand_augment,
+            erasing=recipe.erasing,
+        )
+        return view, label
+
+    def _readable(self, index):
+        for following in range(index, index + len(self.dataset)):
+            row = following % len(self.dataset)
+            if row not in self.damaged:
+                try:
+                    return *self.dataset[row], row
+                except UserError as error:
+                    self._report(row, str(error))
+        raise UserError(f"no readable image in {self.dataset.name}")
+
+    def _report(self, index, reason):
+        with self.lock:
+            new = index not in self.damaged
+            self.damaged[index] = reason
+            count = len(self.damaged)
+        if new:
+            warnings.warn(f"{reason}: left out, number {count}", stacklevel=2)
+        if count > self.recipe.max_damaged:
+            raise UserError(
+                f"{count} damaged images, the last {reason}: max_damaged={self.recipe.max_damaged}"
+                " are allowed: mend the data, or allow more"
+            )

@@ -1,0 +1,126 @@
+"""Random access to the examples of one split: ``source[i]`` is an encoded image and its label.
+
+An image is bytes of a JPEG, PNG or the like; a label is an int, or a tuple of ints where several
+are right (ImageNet-ReaL).
+"""
+
+import os
+import pathlib
+import struct
+import threading
+
+import numpy as np
+
+from keras_deit.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class Records:
+    """A prepared TFDS split, ArrayRecord or TFRecord."""
+
+    def __init__(self, builder, split):
+        import tensorflow_datasets as tfds
+
+        self.image, self.label = builder.info.supervised_keys
+        fields = {self.image: tfds.decode.SkipDecoding(), self.label: True}
+        wanted = dict.fromkeys(fields, True)
+        decoders = tfds.decode.PartialDecoding(
+            wanted, decoders={self.image: tfds.decode.SkipDecoding()}
+        )
+        formats = {kind.value: kind for kind in builder.info.available_file_formats()}
+        if "array_record" in formats:
+            self.source = builder.as_data_source(
+                split, decoders=decoders, file_format=formats["array_record"]
+            )
+        else:
+            self.source = TFRecords(builder, split, decoders)
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        record = self.source[index]
+        label = np.asarray(record[self.label])
+        return bytes(record[self.image]), tuple(label.tolist()) if label.ndim else int(label)
+
+
+class TFRecords:
+    """Random access to TFRecord shards, which TFDS itself reads in their order only.
+
+    The places of a shard's records are found when it is first read, from the lengths in it.
+    """
+
+    def __init__(self, builder, split, decoders):
+        self.features, self.decoders = builder.info.features, decoders
+        instructions = builder.info.splits[split].file_instructions
+        self.files = [instruction.filename for instruction in instructions]
+        self.skips = [instruction.skip for instruction in instructions]
+        self.starts = np.cumsum([0, *(instruction.take for instruction in instructions)])
+        self.places, self.lock = {}, threading.Lock()
+
+    def __len__(self):
+        return int(self.starts[-1])
+
+    def __getitem__(self, index):
+        number = int(np.searchsorted(self.starts, index, side="right")) - 1
+        file = self.files[number]
+        with self.lock:
+            if file not in self.places:
+                self.places[file] = _places(file)
+        start, length = self.places[file][index - self.starts[number] + self.skips[number]]
+        with open(file, "rb") as shard:
+            shard.seek(start)
+            example = shard.read(length)
+        features = self.features
+        return features.deserialize_example_np(example, decoders=self.decoders)
+
+
+def _places(file):
+    """(start, length) of each record: a record is its length in 8 bytes, 4 of checksum, its data
+    and 4 of checksum (TensorFlow's ``record_writer.h``)."""
+    places, at, size = [], 0, os.path.getsize(file)
+    with open(file, "rb") as shard:
+        while at < size:
+            shard.seek(at)
+            (length,) = struct.unpack("<Q", shard.read(8).ljust(8, b"\0"))
+            if at + 16 + length > size:
+                raise UserError(f"{file} is truncated: prepare its data set again")
+            places.append((at + 12, length))
+            at += 16 + length
+    return places
+
+
+class Folder:
+    """Images in a folder for each class, as torchvision's ImageFolder and the official repository
+    have them: ``<root>/<split>/<class>/<image>``, classes in the order of their names."""
+
+    def __init__(self, root, split):
+        root = pathlib.Path(root)
+        part = {"validation": ("validation", "val", "test"), "test": ("test", "val")}
+        names = part.get(split, (split,))
+        found = [root / name for name in names if (root / name).is_dir()]
+        if not found:
+            raise UserError(
+                f"no folder {root / names[0]}: expected {root}/train and {root}/val, with a folder"
+                " of images for each class in both"
+            )
+        self.class_names = tuple(sorted(path.name for path in found[0].iterdir() if path.is_dir()))
+        self.files = [
+            (path, label)
+            for label, name in enumerate(self.class_names)
+            for path in sorted((found[0] / name).rglob("*"))
+            if path.suffix.lower() in SUFFIXES
+        ]
+        if not self.files:
+            raise UserError(f"no images in {found[0]}: expected a folder of them for each class")
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, index):
+        path, label = self.files[index]
+        return path.read_bytes(), label
+
+    def where(self, index):
+        return self.files[index][0]

@@ -1,0 +1,52 @@
+"""Scores a model: python -m scripts.evaluate --model=<name or file> --dataset=imagenet2012"""
+
+from absl import flags
+
+from scripts import command  # before TensorFlow
+
+import keras_deit as kd  # isort: skip
+from keras_deit.data import images
+
+MODEL = flags.DEFINE_string("model", None, "A published name or a file.", required=True)
+VARIANT = flags.DEFINE_enum("variant", None, list(kd.VARIANTS), "What a file's weights are of.")
+DATASET = flags.DEFINE_string("dataset", None, "TFDS name or folder:<path>.", required=True)
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
+SPLIT = flags.DEFINE_string("split", "validation", "Which part; imagenet_v2 has test alone.")
+IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels; the model's own, if none is given.")
+CROP = flags.DEFINE_float("crop", 0.875, "The share of an image's side that is seen.", 0.01, 1)
+PUBLISHED = {"imagenet2012": "imagenet", "imagenet2012_real": "real", "imagenet_v2": "v2"}
+
+
+def main():
+    fields = {"image_size": IMAGE_SIZE.value} if IMAGE_SIZE.value else {}
+    model = kd.load(MODEL.value, VARIANT.value, **fields)
+    size = getattr(model, "image_size", (IMAGE_SIZE.value or 224,) * 2)
+    batches = images(DATASET.value, SPLIT.value, DATA_DIR.value, size, CROP.value)
+    if batches.num_classes != model.num_classes:
+        raise kd.UserError(
+            f"{MODEL.value} has {model.num_classes} classes and {DATASET.value}"
+            f" {batches.num_classes}: expected a model of these classes"
+        )
+    scores = kd.evaluate(model, batches, verbose=1)
+    shape = "x".join(map(str, size))
+    print(f"{batches.images:,} images of {DATASET.value} {SPLIT.value}, {shape}, crop {CROP.value}")
+    print("| head | top-1 | top-5 | loss |\n| --- | ---: | ---: | ---: |")
+    for head, of in scores.items():
+        if of is not None:
+            loss = "-" if of.loss is None else f"{of.loss:.4f}"
+            print(f"| {head} | {of.top1:.3%} | {of.top5:.3%} | {loss} |")
+    _print_published()
+
+
+def _print_published():
+    row = kd.VARIANTS.get(MODEL.value) or kd.VARIANTS.get(VARIANT.value)
+    column = PUBLISHED.get(DATASET.value.split("/")[0].split(":")[0])
+    if row is None or row.published is None or column is None:
+        return
+    known = getattr(row.published, column)
+    for score in known if isinstance(known, tuple) else (known,):
+        print(f"published: fused {score.top1}% / {score.top5}% at crop {score.crop:g}")
+
+
+if __name__ == "__main__":
+    command.run(main)
