@@ -175,8 +175,8 @@ def test_the_variant_is_what_is_trained(run):
     ("name", "settings", "says"),
     [
         ("digits_none", ["variant=deit_huge"], "unknown variant 'deit_huge': expected one of"),
-        ("digits_hard", ["teacher=nobody"], "a published model, a checkpoint file, or a recipe: digits_teacher"),
-        ("digits_hard", ["teacher=nothing.keras"], "teacher 'nothing.keras': expected a published model"),
+        ("digits_hard", ["teacher=nobody"], "checkpoint file, or a recipe: digits_teacher"),
+        ("digits_hard", ["teacher=nothing.keras"], "nothing.keras': expected a published"),
         ("digits_none", ["variant=deit_tiny_patch16_224"], "takes images of 224x224 pixels"),
         ("digits_none", ["dataset=no_such_set"], "no data set 'no_such_set'"),
         ("digits_none", ["train_split=training"], "train, validation, test"),
