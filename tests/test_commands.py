@@ -1,5 +1,6 @@
 """The commands as a user types them."""
 
+import os
 import subprocess
 import sys
 
@@ -11,9 +12,12 @@ from tests.conftest import ROOT, TINY
 
 
 def command(*arguments, **options):
+    """Runs a command as from a shell, without what the tests set for themselves."""
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,

@@ -175,12 +175,12 @@ def test_the_variant_is_what_is_trained(run):
     ("name", "settings", "says"),
     [
         ("digits_none", ["variant=deit_huge"], "unknown variant 'deit_huge': expected one of"),
-        ("digits_hard", ["teacher=nobody"], "a .keras file or one of digits_teacher"),
-        ("digits_hard", ["teacher=nothing.keras"], "no file nothing.keras"),
+        ("digits_hard", ["teacher=nobody"], "checkpoint file, or a recipe: digits_teacher"),
+        ("digits_hard", ["teacher=nothing.keras"], "nothing.keras': expected a published"),
         ("digits_none", ["variant=deit_tiny_patch16_224"], "takes images of 224x224 pixels"),
         ("digits_none", ["dataset=no_such_set"], "no data set 'no_such_set'"),
         ("digits_none", ["train_split=training"], "train, validation, test"),
-        ("digits_none", ["train_split=train[:0]"], "at least one image"),
+        ("digits_none", ["train_split=train[:0]"], "it has train, validation, test"),
         ("digits_none", ["pad=9"], "at most the image's side, 8"),
     ],
 )
