@@ -158,17 +158,3 @@ def test_groups_mix_within_themselves():
     whole, _ = mix(images, labels, 0.8, 1.0, generator(0, 0, 3))
     np.testing.assert_array_equal(whole, mix(images, labels, 0.8, 1.0, generator(0, 0, 3), 12)[0])
     assert mix(images, labels, 0, 0, None, group=4)[0] is images
-
-
-@pytest.mark.parametrize(
-    ("name", "split", "says"),
-    [
-        ("no_such_set", "train", "no data set 'no_such_set'"),
-        ("digits", "training", "train, validation, test"),
-        ("cifar10", "train", "tfds build cifar10"),
-    ],
-)
-def test_what_is_missing_is_named(data_dir, name, split, says):
-    with pytest.raises(kd.UserError, match=says) as error:
-        datasets.load(name, split, data_dir)
-    assert "\n" not in str(error.value)

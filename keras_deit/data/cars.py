@@ -3,26 +3,24 @@
 import pathlib
 import posixpath
 
-import tensorflow_datasets as tfds
 from tensorflow_datasets.image_classification import cars196
 
 from keras_deit.errors import UserError
 
 FILES = ("cars_train.tgz", "cars_test.tgz", "car_devkit.tgz", "cars_test_annos_withlabels.mat")
 
-with tfds.core.registered.skip_registering():
 
-    class Cars196(cars196.Cars196):
-        """J. Krause et al., 3D Object Representations for Fine-Grained Categorization, 2013: TFDS'
-        ``cars196`` in every respect but where its files come from."""
+class Cars196(cars196.Cars196, skip_registration=True):
+    """J. Krause et al., 3D Object Representations for Fine-Grained Categorization, 2013: TFDS'
+    ``cars196`` in every respect but where its files come from."""
 
-        MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
-        The four files of the original distribution, {", ".join(FILES)}, as they were at
-        ai.stanford.edu/~jkrause/cars and are mirrored elsewhere.
-        """
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
+    The four files of the original distribution, {", ".join(FILES)}, as they were at
+    ai.stanford.edu/~jkrause/cars and are mirrored elsewhere.
+    """
 
-        def _split_generators(self, dl_manager):
-            return super()._split_generators(_ByHand(dl_manager))
+    def _split_generators(self, dl_manager):
+        return super()._split_generators(_ByHand(dl_manager))
 
 
 class _ByHand:

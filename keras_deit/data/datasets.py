@@ -12,9 +12,9 @@ from keras_deit.errors import UserError
 
 # Builders of our own, where TFDS has none, or one whose address is dead.
 BUILDERS = {
-    "digits": "keras_deit.data.digits:Digits",
-    "cars196": "keras_deit.data.cars:Cars196",
-    "i_naturalist2019": "keras_deit.data.inaturalist:INaturalist2019",
+    "digits": ("keras_deit.data.digits", "Digits"),
+    "cars196": ("keras_deit.data.cars", "Cars196"),
+    "i_naturalist2019": ("keras_deit.data.inaturalist", "INaturalist2019"),
 }
 EMBEDDED = ("digits",)  # prepared on first use from what is at hand
 CACHE_BYTES = 256 << 20  # small decoded images kept in memory
@@ -139,9 +139,8 @@ def make_builder(name, data_dir):
     try:
         if name not in BUILDERS:
             return tfds.builder(name, data_dir=data_dir)
-        module, kind = BUILDERS[name].split(":")
-        with tfds.core.registered.skip_registering():  # TFDS may have a builder of that name
-            return getattr(importlib.import_module(module), kind)(data_dir=data_dir)
+        module, kind = BUILDERS[name]
+        return getattr(importlib.import_module(module), kind)(data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         where = pathlib.Path(data_dir).resolve() if data_dir else "TFDS' default folder"
         raise UserError(

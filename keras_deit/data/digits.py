@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 SPLITS = {"train": 0.5, "validation": 0.2, "test": 0.3}  # of each digit's images
 
 
-class Digits(tfds.core.GeneratorBasedBuilder):
+class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """8x8 handwritten digits, grey levels 0 to 16 spread over 0 to 255."""
 
     VERSION = tfds.core.Version("1.0.0")

@@ -23,11 +23,7 @@ class Records:
         import tensorflow_datasets as tfds
 
         self.image, self.label = builder.info.supervised_keys
-        fields = {self.image: tfds.decode.SkipDecoding(), self.label: True}
-        wanted = dict.fromkeys(fields, True)
-        decoders = tfds.decode.PartialDecoding(
-            wanted, decoders={self.image: tfds.decode.SkipDecoding()}
-        )
+        decoders = {self.image: tfds.decode.SkipDecoding()}
         formats = {kind.value: kind for kind in builder.info.available_file_formats()}
         if "array_record" in formats:
             self.source = builder.as_data_source(
