@@ -1,12 +1,23 @@
 """Measurements behind the figures of README.md, printed as Markdown."""
 
+import dataclasses
+import io
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
+from keras_deit import data
 from keras_deit.checkpoints import save_pretrained
+from keras_deit.data.decode import decode
+from keras_deit.data.order import generator
+from keras_deit.data.transforms import training_view
+from keras_deit.errors import UserError
 from keras_deit.factory import build
+from keras_deit.recipes import RECIPES
+from keras_deit.variants import MEAN, STD
 
 _CHILD = """
 import resource, sys, time
@@ -38,3 +49,121 @@ def _child(call):
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     seconds, peak = done.stdout.split()
     return float(seconds), float(peak)
+
+
+PHOTOGRAPHS, ROUNDS, BATCH = 384, 3, 64
+
+
+def pipeline():
+    """The published augmentation of 500x375 JPEGs to 224 pixels, ours and timm's in turn: CPU time
+    per image in one thread, and images per second with two workers."""
+    timm = _timm_transform()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _photographs(pathlib.Path(folder))
+        ours, theirs = _cpu_times([path.read_bytes() for path in paths], timm)
+        print("| | keras_deit | timm | ratio |")
+        print("| --- | ---: | ---: | ---: |")
+        for name, of in (("mean", statistics.mean), ("median", statistics.median)):
+            cells = f"{of(ours):.2f} ms | {of(theirs):.2f} ms | {of(ours) / of(theirs):.2f}"
+            print(f"| CPU per image, {name} | {cells} |")
+        ours, theirs = _throughputs(pathlib.Path(folder), paths, timm)
+        print(f"| two workers | {ours:.0f} im/s | {theirs:.0f} im/s | {ours / theirs:.2f} |")
+
+
+def _timm_transform():
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError("timm to compare with is not installed: pip install timm") from error
+    # timm imports torchvision, whose compiled operators a CPU-only torch may lack: declare them.
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    from PIL import ImageOps
+    from timm.data import create_transform
+
+    torch.set_num_threads(1)
+    # Pillow 13 refuses the 0 bits that timm's posterize asks for at level 10.
+    posterize = ImageOps.posterize
+    ImageOps.posterize = lambda image, bits: posterize(image, max(bits, 1))
+    transform = create_transform(
+        224,
+        is_training=True,
+        auto_augment="rand-m9-mstd0.5-inc1",
+        interpolation="bicubic",
+        re_prob=0.25,
+        re_mode="pixel",
+        mean=MEAN,
+        std=STD,
+    )
+    transform.library = library  # which goes with the object that declared it
+    return transform
+
+
+def _photographs(folder):
+    """Parts of scikit-learn's two photographs, as one class of a data set."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    rng = generator(0, 0, 0)
+    (folder / "train" / "all").mkdir(parents=True)
+    images = [Image.fromarray(image) for image in load_sample_images().images]
+    for i in range(PHOTOGRAPHS):
+        top, left = (int(rng.integers(side)) for side in (427 - 375, 640 - 500))
+        part = images[i % 2].crop((left, top, left + 500, top + 375))
+        part.save(folder / "train" / "all" / f"{i:04}.jpg", quality=90)
+    return sorted((folder / "train" / "all").iterdir())
+
+
+def _cpu_times(files, timm):
+    """Milliseconds for each file, ours and timm's."""
+    from PIL import Image
+
+    ours, theirs = [], []
+    for index, content in enumerate(files):
+        start = time.thread_time()
+        training_view(decode(content), (224, 224), generator(0, 0, 2, index))
+        between = time.thread_time()
+        timm(Image.open(io.BytesIO(content)).convert("RGB"))
+        ours.append(1e3 * (between - start))
+        theirs.append(1e3 * (time.thread_time() - between))
+    return ours[8:], theirs[8:]  # the first ones meet cold caches
+
+
+def _throughputs(folder, paths, timm):
+    """Images per second, the median over rounds of whole epochs."""
+    import torch
+    from PIL import Image
+
+    class Files(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(paths)
+
+        def __getitem__(self, index):
+            return timm(Image.open(paths[index]).convert("RGB")), 0
+
+    loader = torch.utils.data.DataLoader(
+        Files(), BATCH, shuffle=True, num_workers=2, persistent_workers=True, drop_last=True
+    )
+    row = {field.name: field.default for field in dataclasses.fields(RECIPES["digits_none"])}
+    names = ("crop", "flip", "rand_augment", "erasing", "mixup", "mix_group", "image_size")
+    recipe = dataclasses.replace(
+        RECIPES["digits_none"],
+        **{name: row[name] for name in names},
+        dataset=f"folder:{folder}",
+        train_fraction=1.0,
+        passes=1,
+        batch_size=BATCH,
+    )
+    stream = data.train(recipe, workers=2)
+    rates = {"ours": [], "theirs": []}
+    for _ in range(ROUNDS):
+        for name, batches in (("ours", stream), ("theirs", loader)):
+            count, start = 0, None
+            for images, _ in batches:
+                if start is None:  # from the first batch on
+                    start = time.perf_counter()
+                else:
+                    count += len(images)
+            rates[name].append(count / (time.perf_counter() - start))
+    return statistics.median(rates["ours"]), statistics.median(rates["theirs"])

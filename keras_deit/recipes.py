@@ -153,7 +153,6 @@ _DIGITS = Recipe(
     repeats=1,
     mix_group=0,
     eval_crop=1.0,
-    mixup=0.0,
     epochs=20,
     lr=0.04,
     warmup_epochs=3,

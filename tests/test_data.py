@@ -101,7 +101,7 @@ def test_mixup_is_timms(golden):
         random, beta = staticmethod(lambda: 0.9), staticmethod(lambda a, b: 0.3)
 
     labels = smooth(truth["labels"], 5, 0.1)
-    mixed, targets = mix(truth["images"], labels, 0.8, 1.0, Fixed)
+    mixed, targets = mix(truth["images"].copy(), labels, 0.8, 1.0, Fixed)
     np.testing.assert_allclose(mixed, truth["mixed"], atol=1e-6)
     np.testing.assert_allclose(targets, truth["targets"], atol=1e-6)
 
@@ -116,7 +116,8 @@ def test_cutmix_boxes_are_timms(golden):
         class Fixed:
             integers = staticmethod(lambda *_, at=(row, column): np.array(at))
 
-        mixed, kept = _cut(images, share, Fixed)
+        mixed = images.copy()
+        kept = _cut(mixed, share, Fixed)
         box = np.zeros((8, 6), bool)
         box[top:bottom, left:right] = True
         np.testing.assert_array_equal(mixed[0, :, :, 0] == 1, box)
@@ -129,14 +130,14 @@ def test_mixing_draws():
     labels = np.eye(2, dtype=np.float32)
     cuts, shares = [], []
     for step in range(400):
-        mixed, targets = mix(images, labels, 0.8, 1.0, generator(0, 0, 3, step))
+        mixed, targets = mix(images.copy(), labels, 0.8, 1.0, generator(0, 0, 3, step))
         cuts.append(set(np.unique(mixed)) <= {0, 1})
         np.testing.assert_allclose(mixed[1].mean(), targets[1, 1], atol=1e-5)
         shares.append(targets[0, 0])
     assert 0.42 < np.mean(cuts) < 0.58
     assert 0.2 < np.std(shares) < 0.4
     assert mix(images, labels, 0, 0, None)[0] is images
-    once, _ = mix(images, labels, 0.8, 0, generator(0, 0, 3, 0))
+    once, _ = mix(images.copy(), labels, 0.8, 0, generator(0, 0, 3, 0))
     assert not set(np.unique(once)) <= {0, 1}
 
 
@@ -145,16 +146,18 @@ def test_groups_mix_within_themselves():
     rng = np.random.default_rng(0)
     images = rng.random((12, 8, 8, 3), dtype=np.float32)
     labels = np.eye(12, dtype=np.float32)
-    mixed, targets = mix(images, labels, 0.8, 1.0, generator(0, 0, 3), group=4)
+    mixed, targets = mix(images.copy(), labels, 0.8, 1.0, generator(0, 0, 3), group=4)
     turn, shares = generator(0, 0, 3), set()
     for start in (0, 4, 8):
         part = slice(start, start + 4)
-        image, target = mix(images[part], labels[part], 0.8, 1.0, turn)
+        image, target = mix(images[part].copy(), labels[part], 0.8, 1.0, turn)
         np.testing.assert_array_equal(mixed[part], image)
         np.testing.assert_array_equal(targets[part], target)
         assert np.argwhere(targets[start]).ravel().tolist() == [start, start + 3]
         shares.add(float(targets[start, start]))
     assert len(shares) == 3
-    whole, _ = mix(images, labels, 0.8, 1.0, generator(0, 0, 3))
-    np.testing.assert_array_equal(whole, mix(images, labels, 0.8, 1.0, generator(0, 0, 3), 12)[0])
+    whole, _ = mix(images.copy(), labels, 0.8, 1.0, generator(0, 0, 3))
+    np.testing.assert_array_equal(
+        whole, mix(images.copy(), labels, 0.8, 1.0, generator(0, 0, 3), 12)[0]
+    )
     assert mix(images, labels, 0, 0, None, group=4)[0] is images

@@ -50,7 +50,7 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None):
         stream = stream.batch(groups, drop_remainder=True).map(join)
     if not first_step:
         stream = stream.apply(tf.data.experimental.assert_cardinality(samples.steps))
-    stream = _described(stream.prefetch(1), samples.dataset, samples.size, samples.steps)
+    stream = _described(stream.prefetch(2), samples.dataset, samples.size, samples.steps)
     stream.images, stream.samples = len(samples.indices), samples
     return stream
 

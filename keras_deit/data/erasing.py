@@ -11,8 +11,8 @@ TRIES = 10  # at a box smaller than the image both ways; else nothing is erased
 
 
 def erase(image, probability, rng):
-    """float32 (height, width, 3), normalised, with standard normal noise in a random box; the given
-    image itself where nothing is erased.
+    """Puts standard normal noise into a random box of a float32 (height, width, 3), normalised
+    image, in place, and gives it back.
 
     Takes from the generator whether, then the box, then its pixels.
     """
@@ -22,7 +22,6 @@ def erase(image, probability, rng):
     if box is None:
         return image
     top, left, height, width = box
-    image = image.copy()
     noise = rng.standard_normal((height, width, image.shape[2]), dtype=np.float32)
     image[top : top + height, left : left + width] = noise
     return image

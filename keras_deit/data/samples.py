@@ -54,15 +54,16 @@ class Samples:
         sequence = order(recipe.seed, epoch, len(self.indices), recipe.passes)
         rows = self.indices[sequence[draws]]
         turns = draws // len(self.indices) * recipe.repeats + repeats  # how often seen before
-        seen = [self.view(epoch, *key) for key in zip(rows.tolist(), turns.tolist(), strict=True)]
-        images, labels = (np.stack(column) for column in zip(*seen, strict=True))
+        images = np.empty((self.group, *self.shape), np.float32)
+        keys = zip(rows.tolist(), turns.tolist(), images, strict=True)
+        labels = np.array([self.view(epoch, *key)[1] for key in keys])
         labels = smooth(labels, self.dataset.num_classes, recipe.label_smoothing)
         rng = generator(recipe.seed, epoch, MIX, step * groups + number, self.size)
         return mix(images, labels, recipe.mixup, recipe.cutmix, rng)
 
-    def view(self, epoch, index, turn):
-        """One augmented image, float32, and its label. Where an image cannot be read, it is the
-        next one's."""
+    def view(self, epoch, index, turn, out=None):
+        """One augmented image, float32, written to ``out`` where that is given, and its label.
+        Where an image cannot be read, it is the next one's."""
         image, label, index = self._readable(index)
         rng = generator(self.recipe.seed, epoch, VIEW, index, turn)
         recipe = self.recipe
@@ -74,6 +75,7 @@ class Samples:
             flip=recipe.flip,
             rand_augment=recipe.rand_augment,
             erasing=recipe.erasing,
+            out=out,
         )
         return view, label
 
