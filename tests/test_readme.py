@@ -67,7 +67,8 @@ def test_commands_run(words, tmp_path, runs, data_dir, hub):
     words = [re.sub("runs/", f"{runs}/", word) for word in words[1:]]
     if "scripts.train" in words:
         words = training(words, data_dir, tmp_path)
-    subprocess.run([sys.executable, *words], check=True, cwd=ROOT, env={**os.environ, **hub})
+    environment = {**os.environ, **hub, "TFDS_DATA_DIR": str(data_dir)}
+    subprocess.run([sys.executable, *words], check=True, cwd=ROOT, env=environment)
 
 
 @pytest.mark.slow
