@@ -94,6 +94,15 @@ def test_evaluation_gives_every_image_once_in_order(data_dir):
     assert [dataset[i][1] for i in range(len(dataset))] == labels.argmax(axis=1).tolist()
 
 
+def test_the_evaluation_crop_is_what_is_seen(data_dir):
+    whole, middle = (
+        next(iter(kd.data.evaluation(recipe("digits_none", f"eval_crop={crop}"), data_dir)))[0]
+        for crop in (1, 0.5)
+    )
+    assert whole.shape == middle.shape == (256, 8, 8, 3)
+    assert np.mean(middle) > np.mean(whole) + 0.1  # digits are white on black, in the middle
+
+
 def test_mixup_is_timms(golden):
     truth = golden("mixing")
 

@@ -95,7 +95,13 @@ CHANGES = {
     "subset": "1",
     "passes": "3",
     "batch_size": "50",
-    "pad": "0",
+    "crop": "padded",
+    "pad": "1",
+    "flip": "1",
+    "rand_augment": "true",
+    "erasing": "1",
+    "repeats": "3",
+    "mix_group": "10",
     "mixup": "0.2",
     "cutmix": "0",
     "label_smoothing": "0.3",
@@ -114,6 +120,7 @@ CHANGES = {
     "seed": "1",
 }
 BESIDE = {  # what makes a field felt
+    "pad": ["crop=padded"],
     "tau": ["distillation=soft"],
     "reduction": ["distillation=soft"],
     "no_decay": ["weight_decay=5"],
@@ -121,7 +128,10 @@ BESIDE = {  # what makes a field felt
 ELSEWHERE = {  # fields that change no loss of a run, and what tests them
     "note": "test_a_run_leaves_its_files",
     "variant": "test_the_variant_is_what_is_trained",
-    "dataset": "test_what_is_missing_is_named",
+    "dataset": "test_what_is_not_there_is_said",
+    "image_size": "test_wrong_recipes_are_refused",
+    "eval_crop": "test_the_evaluation_crop_is_what_is_seen",
+    "max_damaged": "test_too_many_damaged_images_stop_the_training",
     "validation_split": "test_the_validation_split_is_what_is_scored",
     "teacher": "test_another_teacher_teaches_otherwise",
     "run_eagerly": "test_eager_graph_and_xla_give_the_same_losses",
@@ -181,7 +191,8 @@ def test_the_variant_is_what_is_trained(run):
         ("digits_none", ["dataset=no_such_set"], "no data set 'no_such_set'"),
         ("digits_none", ["train_split=training"], "train, validation, test"),
         ("digits_none", ["train_split=train[:0]"], "it has train, validation, test"),
-        ("digits_none", ["pad=9"], "at most the image's side, 8"),
+        ("digits_none", ["crop=padded", "pad=9"], "at most the image's side, 8"),
+        ("digits_none", ["image_size=16"], "takes images of 8x8 pixels and those of digits are 16"),
     ],
 )
 def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
