@@ -16,6 +16,15 @@ def whole(**values):
     return map(operator.index, values.values())
 
 
+def only_keras(kwargs):
+    """``kwargs``, where they are Keras' own for any model; raises TypeError otherwise. (Given
+    ``inputs``, Keras would turn the class into one of functional models, for good.)"""
+    unknown = kwargs.keys() - {"name", "dtype", "trainable"}
+    if unknown:
+        raise TypeError(f"unexpected argument {min(unknown)!r}")
+    return kwargs
+
+
 def pair(image_size):
     """(height, width), two ints, of an image size: an int for both or such a pair, in pixels.
     Raises UserError for anything else."""

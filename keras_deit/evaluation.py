@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_deit.data.batches import plain_failures
+
 HEADS = ("class", "distillation")
 
 
@@ -37,16 +39,27 @@ def evaluate(model, batches, verbose=0):
     """
     bar = keras.utils.Progbar(getattr(batches, "steps", None), verbose=verbose)
     labels, logits = [], []
-    for images, truth in batches:
-        labels.append(np.asarray(truth))
-        logits.append(_logits(model, images))
-        bar.add(1)
+    with plain_failures(batches):
+        for images, truth in batches:
+            labels.append(np.asarray(truth))
+            logits.append(_logits(model, images))
+            bar.add(1)
     labels = np.concatenate(labels)
     heads = [np.concatenate(head) for head in zip(*logits, strict=True)]
     scores = dict.fromkeys((*HEADS, "fused"))
     scores.update(zip(HEADS, [_scores(head, labels) for head in heads], strict=False))
     scores["fused"] = _scores(sum(heads) / len(heads), labels)
     return scores
+
+
+def table(scores):
+    """``evaluate``'s scores as Markdown, in percent."""
+    lines = ["| head | top-1 | top-5 | loss |", "| --- | ---: | ---: | ---: |"]
+    for head, of in scores.items():
+        if of is not None:
+            loss = "-" if of.loss is None else f"{of.loss:.4f}"
+            lines.append(f"| {head} | {of.top1:.3%} | {of.top5:.3%} | {loss} |")
+    return "\n".join(lines)
 
 
 def _logits(model, images):

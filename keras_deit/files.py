@@ -4,16 +4,23 @@ import json
 import os
 import pathlib
 
+from keras_deit.errors import UserError
+
 
 def write(path, writer):
-    """Calls ``writer`` with a path of the same suffix beside ``path``, then renames that to it."""
+    """Calls ``writer`` with a path of the same suffix beside ``path``, then renames that to it.
+    Folders on the way are made. Raises UserError where ``path`` cannot be written."""
     path = pathlib.Path(path)
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
-        writer(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            writer(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def write_json(path, value):

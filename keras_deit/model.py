@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_deit.errors import UserError, pair, whole
+from keras_deit.errors import UserError, only_keras, pair, whole
 from keras_deit.layers import EPSILON, Block, PatchEmbedding, TokenEmbedding
 
 
@@ -43,7 +43,7 @@ class DeiT(keras.Model):
         drop_path=0.0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(**only_keras(kwargs))
         size = pair(image_size)
         patch_size, width, depth, heads, num_classes = whole(
             patch_size=patch_size, width=width, depth=depth, heads=heads, num_classes=num_classes

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_deit.errors import UserError, pair, whole
+from keras_deit.errors import UserError, only_keras, pair, whole
 from keras_deit.variants import MEAN, STD
 
 
@@ -127,7 +127,7 @@ class RegNetY(keras.Model):
     def __init__(
         self, stem, depths, widths, group_width, se_ratio=0.25, num_classes=1000, **kwargs
     ):
-        super().__init__(**kwargs)
+        super().__init__(**only_keras(kwargs))
         self.stem_width, self.depths, self.widths = stem, tuple(depths), tuple(widths)
         self.group_width, self.se_ratio, self.num_classes = group_width, se_ratio, num_classes
         whole(stem=stem, group_width=group_width, num_classes=num_classes)

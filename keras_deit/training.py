@@ -11,6 +11,7 @@ import keras
 
 from keras_deit import data
 from keras_deit.checkpoints import load
+from keras_deit.data.batches import plain_failures
 from keras_deit.distillation import Distillation
 from keras_deit.errors import UserError
 from keras_deit.evaluation import evaluate
@@ -57,18 +58,19 @@ def train(recipe, workdir, data_dir=None, quiet=False):
     if not quiet:
         print("\n".join(f"{name:>15}  {value}" for name, value in plan["run"].items()), flush=True)
     finite = _Finite()
-    model.fit(
-        training,
-        validation_data=validation,
-        epochs=recipe.epochs,
-        shuffle=False,  # the data comes in its own order; Keras would warn that it leaves it so
-        verbose=0 if quiet else 1,
-        callbacks=[
-            keras.callbacks.CSVLogger(workdir / "metrics.csv"),
-            _Best(workdir / "best.keras"),
-            finite,
-        ],
-    )
+    with plain_failures(training), plain_failures(validation):
+        model.fit(
+            training,
+            validation_data=validation,
+            epochs=recipe.epochs,
+            shuffle=False,  # the data comes in its own order; Keras would warn that it leaves it so
+            verbose=0 if quiet else 1,
+            callbacks=[
+                keras.callbacks.CSVLogger(workdir / "metrics.csv"),
+                _Best(workdir / "best.keras"),
+                finite,
+            ],
+        )
     if finite.where:
         raise UserError(
             f"the loss is {finite.where}: try a lower lr or a longer warm-up, in another workdir"

@@ -19,6 +19,7 @@ OUTPUT = flags.DEFINE_string(
 VARIANT = flags.DEFINE_enum("variant", None, list(kd.VARIANTS), "What a file's weights are of.")
 IMAGE_SIZE = flags.DEFINE_list("image_size", None, "Pixels, or height,width: another resolution.")
 CLASSES = flags.DEFINE_integer("num_classes", None, "Where the file's are not the variant's.")
+TOKENS = flags.DEFINE_bool("change_tokens", False, "Distilled weights to plain ones or back.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Whether to replace an output that is there.")
 
 
@@ -28,11 +29,11 @@ def main():
         raise kd.UserError(f"{output}: expected .keras, .weights.h5, .safetensors or a folder")
     if output.exists() and not OVERWRITE.value:
         raise kd.UserError(f"{output} exists: expected another name, or --overwrite")
-    if not output.absolute().parent.is_dir():
-        raise kd.UserError(f"no folder {output.absolute().parent}: make it first")
+    if output.is_dir() and output.suffix:
+        raise kd.UserError(f"{output} is a folder: expected a file")
     fields = {"image_size": _size(), "num_classes": CLASSES.value}
     fields = {name: value for name, value in fields.items() if value is not None}
-    model = kd.load(MODEL.value, VARIANT.value, **fields)
+    model = kd.load(MODEL.value, VARIANT.value, change_tokens=TOKENS.value, **fields)
     if output.name.endswith(".weights.h5"):
         write(output, model.save_weights)
     elif output.suffix == ".keras":

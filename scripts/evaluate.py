@@ -6,6 +6,7 @@ from scripts import command  # before TensorFlow
 
 import keras_deit as kd  # isort: skip
 from keras_deit.data import images
+from keras_deit.evaluation import table
 
 MODEL = flags.DEFINE_string("model", None, "A published name or a file.", required=True)
 VARIANT = flags.DEFINE_enum("variant", None, list(kd.VARIANTS), "What a file's weights are of.")
@@ -18,24 +19,30 @@ PUBLISHED = {"imagenet2012": "imagenet", "imagenet2012_real": "real", "imagenet_
 
 
 def main():
-    fields = {"image_size": IMAGE_SIZE.value} if IMAGE_SIZE.value else {}
-    model = kd.load(MODEL.value, VARIANT.value, **fields)
-    size = getattr(model, "image_size", (IMAGE_SIZE.value or 224,) * 2)
+    model = kd.load(MODEL.value, VARIANT.value)
+    size = _size(model)
+    if isinstance(model, kd.DeiT) and model.image_size != size:
+        model = kd.load(MODEL.value, VARIANT.value, image_size=size)
     batches = images(DATASET.value, SPLIT.value, DATA_DIR.value, size, CROP.value)
-    if batches.num_classes != model.num_classes:
-        raise kd.UserError(
-            f"{MODEL.value} has {model.num_classes} classes and {DATASET.value}"
-            f" {batches.num_classes}: expected a model of these classes"
-        )
+    classes = model.compute_output_shape((1, *size, 3))[-1]
+    if batches.num_classes != classes:
+        raise kd.UserError(f"the model has {classes} classes and the data {batches.num_classes}")
     scores = kd.evaluate(model, batches, verbose=1)
     shape = "x".join(map(str, size))
     print(f"{batches.images:,} images of {DATASET.value} {SPLIT.value}, {shape}, crop {CROP.value}")
-    print("| head | top-1 | top-5 | loss |\n| --- | ---: | ---: | ---: |")
-    for head, of in scores.items():
-        if of is not None:
-            loss = "-" if of.loss is None else f"{of.loss:.4f}"
-            print(f"| {head} | {of.top1:.3%} | {of.top5:.3%} | {loss} |")
+    print(table(scores))
     _print_published()
+
+
+def _size(model):
+    """(height, width) of the images: what is asked for, or what the model or its row says."""
+    row = kd.VARIANTS.get(VARIANT.value) or kd.VARIANTS.get(MODEL.value)
+    said = IMAGE_SIZE.value or getattr(model, "image_size", None) or getattr(row, "image_size", 0)
+    if not said:
+        raise kd.UserError(
+            f"{MODEL.value} takes images of any size: expected --image_size=<pixels>"
+        )
+    return said if isinstance(said, tuple) else (said, said)
 
 
 def _print_published():

@@ -298,6 +298,112 @@ def test_wrong_sources_say_what_is_expected(source, says):
         kd.load(source)
 
 
+@pytest.mark.parametrize("length", range(8, 257, 8))
+def test_a_header_of_any_length_is_one_of_safetensors(length, golden, tmp_path):
+    """The length comes first in the file, and its first byte may be that of another format."""
+    state = {"head.bias": np.zeros(5, "float32")}
+    for padding in range(600):
+        save_file(state, tmp_path / "file", {"padding": "x" * padding})
+        if (tmp_path / "file").read_bytes()[0] == length % 256:
+            break
+    with pytest.raises(kd.UserError, match="missing: blocks"):
+        load(tmp_path / "file")
+
+
+def metadata(fields, **changes):
+    return {"keras_deit": json.dumps({**fields, **changes})}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inputs": 1, "outputs": 2},
+        {"num_classes": 10**9},
+        {"image_size": 200_000},
+        {"image_size": "large"},
+        {"patch_size": 0},
+        {"mlp_ratio": "x"},
+        {"depth": 3},
+        {"class": "RegNetY"},
+        {"class": "os.system"},
+    ],
+    ids=str,
+)
+def test_a_hostile_description_is_one_line_and_harms_nothing(changes, golden, tmp_path):
+    truth, model = golden("deit_distilled"), kd.DeiT((24, 16), **TINY)
+    fields = {"class": "DeiT", **model.fields}
+    save_file(parameters(truth), tmp_path / "file", metadata(fields, **changes))
+    with pytest.raises(kd.UserError, match=str(tmp_path)) as error:
+        kd.load(tmp_path / "file")
+    assert "\n" not in str(error.value)
+    save_file(parameters(truth), tmp_path / "file", metadata(fields))
+    assert_heads(kd.load(tmp_path / "file"), truth)
+
+
+def test_classes_stay_ours(tmp_path):
+    """Keras would make a class one of functional models that is given inputs and outputs."""
+    for kind in (kd.DeiT, kd.RegNetY):
+        with pytest.raises(TypeError, match="unexpected argument 'inputs'"):
+            kind(8, (1,), (8,), 8, inputs=1, outputs=2)
+        assert kind.__bases__ == (keras.Model,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("norm.bias", np.full(12, np.nan, "float32"), "norm.bias holds NaN"),
+        ("norm.bias", np.zeros(12, "int8"), "norm.bias is of int8"),
+        ("pos_embed", np.zeros((2, 8, 12), "float32"), "of another shape: pos_embed"),
+        ("pos_embed", np.zeros(8, "float32"), "of another shape: pos_embed"),
+        ("head.bias", np.zeros((), "float32"), "cannot be loaded"),
+        ("x\n\x1b[31m", np.zeros(1, "float32"), r"unexpected: 'x\\n"),
+        ("vit.embeddings.cls_token", np.zeros((1, 1, 12), "float32"), "two of its parameters"),
+    ],
+)
+def test_odd_tensors_are_one_line(name, value, says, golden, tmp_path):
+    save_file({**parameters(golden("deit_distilled")), name: value}, tmp_path / "file")
+    with pytest.raises(kd.UserError, match=says) as error:
+        load(tmp_path / "file")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_of_no_square_is_told_its_grid(golden, tmp_path):
+    save_file(parameters(golden("deit_distilled")), tmp_path / "file")  # 3x2 patches
+    with pytest.raises(kd.UserError, match="6 patches, in no square: give grid="):
+        load(tmp_path / "file", image_size=32)
+    model = load(tmp_path / "file", image_size=32, grid=(3, 2))
+    grid = parameters(golden("deit_distilled"))["pos_embed"][0, 2:].reshape(3, 2, 12)
+    np.testing.assert_allclose(
+        np.array(model.tokens.pos_embed)[0, 2:], resample(grid, 4, 4).reshape(16, 12), atol=1e-6
+    )
+
+
+def test_a_model_in_a_name_scope_or_of_a_subclass_is_saved_alike(tmp_path):
+    class Mine(kd.DeiT):
+        pass
+
+    with keras.name_scope("outer"):
+        model = Mine(16, patch_size=8, width=12, depth=1, heads=3, num_classes=4)
+    kd.save_pretrained(model, tmp_path / "mine.safetensors")
+    again = kd.load(tmp_path / "mine.safetensors")
+    np.testing.assert_array_equal(again.head.kernel, model.head.kernel)
+
+
+def test_a_regnet_takes_any_image_size(tmp_path):
+    kd.save_pretrained(kd.build("regnety_digits"), tmp_path / "teacher.safetensors")
+    assert kd.load(tmp_path / "teacher.safetensors", image_size=8).num_classes == 10
+
+
+def test_nothing_is_half_written(file, tmp_path):
+    model = load(file)
+    (tmp_path / "hub" / "model.safetensors").mkdir(parents=True)
+    with pytest.raises(kd.UserError, match="cannot write"):
+        kd.save_pretrained(model, tmp_path / "hub")
+    assert not (tmp_path / "hub" / "config.json").exists()
+    with pytest.raises(kd.UserError, match="a folder without a suffix"):
+        kd.save_pretrained(model, tmp_path / "model.pth")
+
+
 def test_wrong_fields_say_what_is_expected(file, tmp_path):
     with pytest.raises(kd.UserError, match="unknown model 'deit_huge'"):
         kd.load(file, "deit_huge")

@@ -5,9 +5,11 @@ holds more than numbers, ends in a UserError.
 """
 
 import contextlib
+import inspect
 import json
 import math
 import pathlib
+import shlex
 import struct
 import tempfile
 import zipfile
@@ -53,16 +55,17 @@ def read(path, variant=None, fields=None):
         size = path.stat().st_size
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    # First, as it begins with the length of its header, whose bytes may be those of any other.
+    if start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] + 8 <= size:
+        return _safetensors(path)
     if start.startswith(b"\x89HDF"):
         return _weights_h5(path, variant, fields or {})
     if start.startswith(b"PK"):
         return _archive(path)
     if start.startswith(b"\x80"):
         return _torch(path)
-    if len(start) == 9 and start[8:] == b"{":
-        if struct.unpack("<Q", start[:8])[0] + 8 > size:
-            raise UserError(f"{path} is truncated: get it again")
-        return _safetensors(path)
+    if start[8:] == b"{":
+        raise UserError(f"{path} is truncated: get it again")
     raise UserError(
         f"{path} is no checkpoint: expected safetensors, a PyTorch .pth, .keras or .weights.h5"
     )
@@ -72,22 +75,28 @@ def _safetensors(path):
     from safetensors import SafetensorError, safe_open
 
     def getter(name):
-        return lambda: _float32(file.get_tensor(name))
+        return lambda: _float32(name, file.get_tensor(name))
 
     try:
         file = safe_open(path, "np")
-        names = list(file.keys())
-        config = json.loads((file.metadata() or {}).get(CONFIG, "null"))
-        kind = CLASSES[config.pop("class")] if config else None
-    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
+        names, metadata = list(file.keys()), file.metadata() or {}
+    except SafetensorError as error:
         raise UserError(f"{path} is a damaged or truncated safetensors file: {error}") from error
-    return Checkpoint(in_timm_names({name: getter(name) for name in names}), kind, config)
+    tensors = in_timm_names({name: getter(name) for name in names})
+    if CONFIG not in metadata:
+        return Checkpoint(tensors)
+    config = json.loads(metadata[CONFIG])
+    kind = CLASSES[config.pop("class")]
+    known = set(inspect.signature(kind).parameters) - {"kwargs"}
+    if set(config) != known:
+        raise ValueError(f"its {CONFIG} metadata are not of a {kind.__name__}")
+    return Checkpoint(tensors, kind, config)
 
 
 def _archive(path):
     try:
         names = zipfile.ZipFile(path).namelist()
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # of many types, on a damaged directory
         raise UserError(f"{path} is damaged or truncated: get it again") from error
     if "config.json" in names and "metadata.json" in names:
         return _keras(path)
@@ -100,10 +109,10 @@ def _keras(path):
     try:
         with _suffixed(path, ".keras") as named:  # the safe mode refuses what would run code
             model = keras.saving.load_model(named, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # whatever a foreign or damaged config leads to
         raise UserError(
-            f"{path} holds no Keras model that can be loaded safely: {reason}"
+            f"{path} holds no Keras model that can be loaded: it is damaged, or needs classes or"
+            " code that are not here"
         ) from error
     if not isinstance(model, tuple(CLASSES.values())):
         return Checkpoint({}, model=model)
@@ -133,9 +142,9 @@ def _weights_h5(path, variant, fields):
             raise UserError(f"{count} variables, expected {len(variables(model))}")
         with _suffixed(path, ".weights.h5") as named:
             model.load_weights(named)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path} does not hold the weights of {variant}: {reason}") from error
+    except Exception as error:  # h5py's and Keras' are of many types
+        reason = f": {error}" if isinstance(error, UserError) else ""
+        raise UserError(f"{path} does not hold the weights of {variant}{reason}") from error
     return Checkpoint(_own(model), type(model), model.fields)
 
 
@@ -185,36 +194,51 @@ def _torch(path):
         ) from error
     import pickle
 
-    def getter(tensor):
-        return lambda: tensor.to(torch.float32).numpy()
+    def getter(name, tensor):
+        return lambda: _float32(
+            name, tensor.detach().to(torch.float32).numpy(), tensor.is_floating_point()
+        )
 
     try:
         mapped = zipfile.is_zipfile(path)  # PyTorch's older format has to be read as a whole
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise UserError(_refusal(path, str(error))) from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is a damaged or truncated PyTorch file: {reason}") from error
-    state = state.get("model", state) if isinstance(state, dict) else None
+    except Exception as error:  # of many types, on a damaged file
+        raise UserError(f"{path} is a damaged or truncated PyTorch file") from error
+    for key in ("model", "state_dict"):
+        state = state.get(key, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(
-        isinstance(value, torch.Tensor) for value in state.values()
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
-        raise UserError(f"{path} holds no parameters by name, under 'model' or by themselves")
-    return Checkpoint(in_timm_names({name: getter(value) for name, value in state.items()}))
+        raise UserError(
+            f"{path} holds no parameters by name: expected them under 'model' or 'state_dict', or"
+            " by themselves"
+        )
+    return Checkpoint(in_timm_names({name: getter(name, value) for name, value in state.items()}))
 
 
 def _refusal(path, reason):
     if "argparse.Namespace" in reason:
+        program = (
+            "import argparse, torch; torch.serialization.add_safe_globals([argparse.Namespace]);"
+            f" state = torch.load({str(path)!r}, weights_only=True);"
+            ' torch.save(state.get("model", state.get("state_dict")), "weights.pth")'
+        )
         return (
             f"{path} is a training checkpoint, which holds its command line (an argparse.Namespace)"
-            " beside the weights: keep the weights alone, python -c 'import argparse, torch;"
-            " torch.serialization.add_safe_globals([argparse.Namespace]);"
-            f' torch.save({{"model": torch.load("{path}", weights_only=True)["model"]}},'
-            ' "weights.pth")\''
+            f" beside the weights: keep the weights alone, python -c {shlex.quote(program)}"
         )
     return f"{path} was not opened: it is damaged, or holds code to run beside its numbers"
 
 
-def _float32(value):
-    return np.asarray(value, np.float32)
+def _float32(name, value, floating=None):
+    if (
+        not (np.issubdtype(value.dtype, np.floating) or value.dtype == "bfloat16")
+        or floating is False
+    ):
+        raise ValueError(f"{name} is of {value.dtype}, not of floating-point numbers")
+    value = np.asarray(value, np.float32)
+    if not np.isfinite(value).all():
+        raise ValueError(f"{name} holds NaN or infinite numbers")
+    return value

@@ -21,7 +21,7 @@ TIMM = (
 CONVOLUTIONS = r"\.se\.fc\d\.weight$"
 
 # BatchNorm's step counters, which nothing reads.
-UNUSED = r"\.num_batches_tracked$"
+UNUSED = r"\.bn\.num_batches_tracked$"
 
 # transformers' DeiT and ViT to timm, but for q, k and v, which timm has in one matrix: the names of
 # its files, which are those of its modules before version 5, and of its modules since.
@@ -52,7 +52,7 @@ def variables(model):
     found = {}
     for variable in model.variables:
         if "seed_generator" not in variable.path:
-            name = variable.path.split("/", 1)[1].replace("/", ".")
+            name = variable.path.split(f"{model.name}/", 1)[1].replace("/", ".")
             found[_rename(name, TIMM)] = variable
     return found
 
@@ -75,6 +75,8 @@ def in_timm_names(tensors):
     if not any(name.endswith("embeddings.cls_token") for name in tensors):
         return {name: get for name, get in tensors.items() if not re.search(UNUSED, name)}
     renamed = {_rename(name, TRANSFORMERS): get for name, get in tensors.items()}
+    if len(renamed) < len(tensors):
+        raise ValueError("two of its parameters are the same one in timm's names")
     for name in [name for name in renamed if ".attn.q." in name]:
         parts = [name.replace(".q.", f".{part}.") for part in "qkv"]
         if all(part in renamed for part in parts):

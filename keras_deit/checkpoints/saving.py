@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from keras import ops
 
-from keras_deit.checkpoints.formats import CONFIG
+from keras_deit.checkpoints.formats import CLASSES, CONFIG
 from keras_deit.checkpoints.names import to_timm, variables
 from keras_deit.errors import UserError
 from keras_deit.files import write, write_json
@@ -27,32 +27,30 @@ def save_pretrained(model, path):
     Raises:
         UserError: another model, or a folder for a RegNetY that timm has no name for.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     if not isinstance(model, (DeiT, RegNetY)):
         raise UserError(f"{type(model).__name__}: expected a DeiT or RegNetY to save")
     path = pathlib.Path(path)
-    if path.suffix != ".safetensors":
+    if path.suffix not in ("", ".safetensors"):
+        raise UserError(f"{path}: expected a .safetensors file, or a folder without a suffix")
+    config = None
+    if not path.suffix:
         config = _timm_config(model)
-        _make(path)
-        write_json(path / "config.json", config)
         path = path / "model.safetensors"
     tensors = {
         name: np.ascontiguousarray(to_timm(name, ops.convert_to_numpy(variable)))
         for name, variable in variables(model).items()
     }
-    metadata = {"format": "pt", CONFIG: json.dumps({"class": type(model).__name__, **model.fields})}
+    kind = next(name for name, kind in CLASSES.items() if isinstance(model, kind))
+    metadata = {"format": "pt", CONFIG: json.dumps({"class": kind, **model.fields})}
     try:
         write(path, lambda partial: save_file(tensors, partial, metadata))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _make(folder):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write in {folder}: {error.strerror}: expected a folder") from error
+        if config:  # last: it makes the folder one that others read
+            write_json(path.with_name("config.json"), config)
+    except SafetensorError as error:  # how that library says so
+        raise UserError(f"cannot write {path}: {error}") from error
 
 
 def _timm_config(model):
@@ -86,6 +84,7 @@ def _timm_model(model):
         }
         return f"deit_tiny{'_distilled' if model.distilled else ''}_patch16_224", arguments
     row = VARIANTS["regnety_160"]
-    if (model.depths, model.widths, model.group_width) != (row.depths, row.widths, row.group_width):
+    shape = (model.stem_width, model.depths, model.widths, model.group_width, model.se_ratio)
+    if shape != (row.stem, row.depths, row.widths, row.group_width, 0.25):
         raise UserError("timm has no name for this RegNetY: save it as a .safetensors file")
     return "regnety_160", {}

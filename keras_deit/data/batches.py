@@ -1,12 +1,14 @@
 """Batches for ``fit``, ``evaluate`` and ``predict``: (images, labels), both float32."""
 
+import contextlib
 import os
 
 import numpy as np
 
 from keras_deit.data import datasets
 from keras_deit.data.samples import Samples
-from keras_deit.data.transforms import evaluation_view
+from keras_deit.data.transforms import check_crop, evaluation_view
+from keras_deit.errors import UserError
 
 EVALUATION_BATCH = 256
 
@@ -46,11 +48,12 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None):
         ((samples.group, *samples.shape), (samples.group, samples.dataset.num_classes)),
         workers,
     )
+    made = stream
     if groups > 1:
         stream = stream.batch(groups, drop_remainder=True).map(join)
     if not first_step:
         stream = stream.apply(tf.data.experimental.assert_cardinality(samples.steps))
-    stream = _described(stream.prefetch(2), samples.dataset, samples.size, samples.steps)
+    stream = _described(stream.prefetch(2), made, samples.dataset, samples.size, samples.steps)
     stream.images, stream.samples = len(samples.indices), samples
     return stream
 
@@ -81,6 +84,7 @@ def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875):
     """
     import tensorflow as tf
 
+    check_crop(crop)
     data = datasets.load(dataset, split, data_dir)
     rows = min(EVALUATION_BATCH, len(data))
 
@@ -96,8 +100,8 @@ def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875):
     known = None if len(data) % rows else rows
     shapes = (known, *size, 3), (known, data.num_classes)
     stream = _stream(lambda: np.array([0, 0]), steps, batch, shapes, None)
-    stream = stream.apply(tf.data.experimental.assert_cardinality(steps))
-    stream = _described(stream.prefetch(1), data, rows, steps)
+    made = stream.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(1)
+    stream = _described(made, stream, data, rows, steps)
     stream.images = len(data)
     return stream
 
@@ -118,10 +122,21 @@ def _passes(epoch, first):
     return start
 
 
-def _described(stream, dataset, size, steps):
+def _described(stream, like, dataset, size, steps):
     stream.num_classes, stream.class_names = dataset.num_classes, dataset.class_names
-    stream.batch_size, stream.steps = size, steps
+    stream.batch_size, stream.steps, stream.failures = size, steps, like.failures
     return stream
+
+
+@contextlib.contextmanager
+def plain_failures(batches):
+    """Within it, what goes wrong in making ``batches`` is the UserError it is, and not TensorFlow's
+    account of it."""
+    try:
+        yield
+    except Exception as error:
+        failures = getattr(batches, "failures", [])
+        raise (failures[0] if failures else error) from None
 
 
 def _stream(start, count, make, shapes, workers):
@@ -129,9 +144,18 @@ def _stream(start, count, make, shapes, workers):
     where ``start()`` says to ``count``, in order."""
     import tensorflow as tf
 
+    failures = []
+
+    def made(epoch, number):
+        try:
+            return make(int(epoch), int(number))
+        except UserError as error:
+            failures.append(error)
+            raise
+
     def load(epoch, number):
         arrays = tf.numpy_function(
-            lambda epoch, number: make(int(epoch), int(number)),
+            made,
             (epoch, number),
             (tf.float32, tf.float32),
             stateful=False,
@@ -144,4 +168,6 @@ def _stream(start, count, make, shapes, workers):
         lambda at: tf.data.Dataset.range(at[1], count).map(lambda number: (at[0], number))
     )
     workers = os.cpu_count() if workers is None else workers
-    return stream.map(load, num_parallel_calls=workers or None)
+    stream = stream.map(load, num_parallel_calls=workers or None)
+    stream.failures = failures
+    return stream

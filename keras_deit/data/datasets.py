@@ -105,6 +105,8 @@ def prepare(name, data_dir=None):
     Raises:
         UserError: unknown name, no network, no room, or files to be downloaded by hand missing.
     """
+    if name.startswith("folder:"):
+        raise UserError(f"{name} is used as it is: there is nothing to prepare")
     builder = make_builder(name, data_dir)
     try:
         builder.download_and_prepare(file_format="array_record")

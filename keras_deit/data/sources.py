@@ -106,7 +106,7 @@ class Folder:
             (path, label)
             for label, name in enumerate(self.class_names)
             for path in sorted((found[0] / name).rglob("*"))
-            if path.suffix.lower() in SUFFIXES
+            if path.suffix.lower() in SUFFIXES and path.is_file()
         ]
         if not self.files:
             raise UserError(f"no images in {found[0]}: expected a folder of them for each class")

@@ -66,8 +66,7 @@ def evaluation_view(image, size, crop):
     Returns:
         float32 (height, width, 3), normalised.
     """
-    if not 0 < crop <= 1:
-        raise UserError(f"crop {crop}: expected a share, more than 0 and at most 1")
+    check_crop(crop)
     sides, least = image.shape[:2], [int(side / crop) for side in size]
     if least[0] == least[1]:  # torchvision's Resize
         whole = [int(least[0] * side / min(sides)) for side in sides]
@@ -77,6 +76,12 @@ def evaluation_view(image, size, crop):
     top, left = (round((side - kept) / 2) for side, kept in zip(whole, size, strict=True))
     image = resize(image, whole)
     return normalize(image[top : top + size[0], left : left + size[1]])
+
+
+def check_crop(crop):
+    """Raises UserError where ``crop`` is no share of an image's side."""
+    if not 0 < crop <= 1:
+        raise UserError(f"crop {crop}: expected a share, more than 0 and at most 1")
 
 
 def random_box(height, width, rng):
