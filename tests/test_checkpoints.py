@@ -145,6 +145,18 @@ def test_what_was_trained_here_is_timm_s(golden, file, tmp_path):
     assert_heads(kd.load(tmp_path / "hub"), golden("deit_distilled"))
 
 
+def test_a_folder_of_timm_s_says_what_it_holds(golden, file, tmp_path):
+    kd.save_pretrained(load(file), tmp_path / "hub")
+    state = load_file(tmp_path / "hub" / "model.safetensors")
+    save_file(state, tmp_path / "hub" / "model.safetensors", {"format": "pt"})  # as timm does
+    assert_heads(kd.load(tmp_path / "hub"), golden("deit_distilled"))
+    wide = kd.load(tmp_path / "hub", image_size=(16, 24))  # as many patches, 2x3 from 3x2
+    grid = state["pos_embed"][0, 2:].reshape(3, 2, 12)
+    np.testing.assert_allclose(
+        np.array(wide.tokens.pos_embed)[0, 2:], resample(grid, 2, 3).reshape(6, 12), atol=1e-6
+    )
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".safetensors"])
 def test_our_own_files(suffix, golden, file, tmp_path):
     model, path = load(file), tmp_path / f"own{suffix}"

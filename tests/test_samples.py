@@ -68,6 +68,16 @@ def test_workers_and_restarts_change_nothing(photographs):
     assert not set(digest(kd.data.train(dataclasses.replace(row, seed=1)))) & set(epochs[0])
 
 
+def test_processes_share_a_batch_by_its_groups(photographs):
+    row = published(photographs)
+    whole = next(iter(kd.data.train(row)))
+    parts = [next(iter(kd.data.train(row, process=(index, 2)))) for index in (0, 1)]
+    for one, two in zip(whole, zip(*parts, strict=True), strict=True):
+        np.testing.assert_array_equal(one, np.concatenate(two))
+    with pytest.raises(kd.UserError, match="4 groups in a batch for 3 processes"):
+        kd.data.train(row, process=(0, 3))
+
+
 class Seen(Samples):
     """What would be made, without making it."""
 

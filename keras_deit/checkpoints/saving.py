@@ -6,13 +6,13 @@ import pathlib
 import numpy as np
 from keras import ops
 
+from keras_deit.checkpoints.descriptions import timm_config
 from keras_deit.checkpoints.formats import CLASSES, CONFIG
 from keras_deit.checkpoints.names import to_timm, variables
 from keras_deit.errors import UserError
 from keras_deit.files import write, write_json
 from keras_deit.model import DeiT
 from keras_deit.teachers import RegNetY
-from keras_deit.variants import MEAN, STD, VARIANTS
 
 
 def save_pretrained(model, path):
@@ -37,7 +37,7 @@ def save_pretrained(model, path):
         raise UserError(f"{path}: expected a .safetensors file, or a folder without a suffix")
     config = None
     if not path.suffix:
-        config = _timm_config(model)
+        config = timm_config(model)
         path = path / "model.safetensors"
     tensors = {
         name: np.ascontiguousarray(to_timm(name, ops.convert_to_numpy(variable)))
@@ -51,40 +51,3 @@ def save_pretrained(model, path):
             write_json(path.with_name("config.json"), config)
     except SafetensorError as error:  # how that library says so
         raise UserError(f"cannot write {path}: {error}") from error
-
-
-def _timm_config(model):
-    """timm's description of a model, which transformers reads as well."""
-    size = model.image_size if isinstance(model, DeiT) else (224, 224)
-    pretrained = {
-        "input_size": [3, *size],
-        "mean": list(MEAN),
-        "std": list(STD),
-        "interpolation": "bicubic",
-        "num_classes": model.num_classes,
-    }
-    architecture, arguments = _timm_model(model)
-    return {
-        "architecture": architecture,
-        "num_classes": model.num_classes,
-        "model_args": arguments,
-        "pretrained_cfg": pretrained,
-    }
-
-
-def _timm_model(model):
-    if isinstance(model, DeiT):
-        arguments = {
-            "img_size": list(model.image_size),
-            "patch_size": model.patch_size,
-            "embed_dim": model.width,
-            "depth": model.depth,
-            "num_heads": model.heads,
-            "mlp_ratio": model.mlp_ratio,
-        }
-        return f"deit_tiny{'_distilled' if model.distilled else ''}_patch16_224", arguments
-    row = VARIANTS["regnety_160"]
-    shape = (model.stem_width, model.depths, model.widths, model.group_width, model.se_ratio)
-    if shape != (row.stem, row.depths, row.widths, row.group_width, 0.25):
-        raise UserError("timm has no name for this RegNetY: save it as a .safetensors file")
-    return "regnety_160", {}

@@ -13,7 +13,7 @@ from keras_deit.errors import UserError
 EVALUATION_BATCH = 256
 
 
-def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None):
+def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, process=(0, 1)):
     """The recipe's augmented training images.
 
     Each pass over it is one epoch, the first ``first_epoch``, the next the one after, so that
@@ -26,6 +26,8 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None):
         first_step: the step that the first pass begins with; those before it cost nothing.
         workers: threads that make images; None is one for each core, 0 the caller's own. The
             batches are the same with any number.
+        process: (index, count) of the processes that train together: each gets its share of the
+            rows of every batch, whole groups of those that are mixed.
 
     Returns:
         A ``tf.data.Dataset`` of images (batch, height, width, 3), normalised, and smoothed, mixed
@@ -36,15 +38,23 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None):
     import tensorflow as tf
 
     samples = Samples(recipe, data_dir)
-    groups = samples.size // samples.group
+    index, count = process
+    groups, rest = divmod(samples.size // samples.group, count)
+    if rest:
+        raise UserError(
+            f"{samples.size // samples.group} groups in a batch for {count} processes: expected a"
+            f" batch_size that is a multiple of {samples.group * count}"
+        )
 
     def join(*parts):
-        return tuple(tf.reshape(part, (samples.size, *part.shape[2:])) for part in parts)
+        return tuple(tf.reshape(part, (groups * samples.group, *part.shape[2:])) for part in parts)
 
     stream = _stream(
         _passes(first_epoch, first_step * groups),
         samples.steps * groups,
-        lambda epoch, number: samples.group_of(epoch, *divmod(number, groups)),
+        lambda epoch, number: samples.group_of(
+            epoch, number // groups, index * groups + number % groups
+        ),
         ((samples.group, *samples.shape), (samples.group, samples.dataset.num_classes)),
         workers,
     )
