@@ -135,6 +135,30 @@ def test_inaturalist_2019_from_its_archives(server, tmp_path, monkeypatch):
     assert [valid[i][1] for i in range(2)] == [500, 500]
 
 
+def test_imagenet_real_has_images_of_several_classes(server, tmp_path, monkeypatch):
+    web, address = server
+    from tensorflow_datasets.datasets.imagenet2012_real import imagenet2012_real_dataset_builder
+
+    monkeypatch.setattr(
+        imagenet2012_real_dataset_builder, "_REAL_LABELS_URL", f"{address}/real.json"
+    )
+    (web / "real.json").write_text(json.dumps([[1], [2, 5], [], [999]]))
+    manual = tmp_path / "data" / "downloads" / "manual"
+    manual.mkdir(parents=True)
+    with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as tar:
+        for i in range(4):
+            info = tarfile.TarInfo(f"ILSVRC2012_val_{i + 1:08}.JPEG")
+            info.size = len(jpeg(i))
+            tar.addfile(info, io.BytesIO(jpeg(i)))
+    datasets.prepare("imagenet2012_real", tmp_path / "data")
+    part = datasets.load("imagenet2012_real", "validation", tmp_path / "data")
+    assert part.num_classes == 1000
+    assert sorted(part[i][1] for i in range(4)) == [(), (1,), (2, 5), (999,)]
+    batches = kd.data.images("imagenet2012_real", "validation", tmp_path / "data", (16, 16))
+    ((_, labels),) = batches
+    assert sorted(np.sum(labels, axis=1)) == [0, 1, 1, 2]
+
+
 def folder(root, parts=("train", "val"), classes=("bee", "ant", "ćma")):
     for part in parts:
         for label, name in enumerate(classes):

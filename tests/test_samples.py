@@ -3,6 +3,9 @@
 import dataclasses
 import hashlib
 import io
+import os
+import pathlib
+import time
 
 import numpy as np
 import pytest
@@ -152,3 +155,24 @@ def test_a_group_shares_its_lambda(photographs):
 def test_a_batch_that_groups_do_not_divide_is_refused():
     with pytest.raises(kd.UserError, match="a multiple of mix_group=48"):
         kd.override(kd.RECIPES["digits_none"], ["mix_group=48", "batch_size=64"])
+
+
+@pytest.mark.slow
+def test_ten_thousand_images_take_no_more_memory_than_a_few(photographs):
+    row = published(photographs, "passes=34", "image_size=64", "repeats=1", "batch_size=64")
+    start = time.perf_counter()
+    stream = kd.data.train(row, first_step=158)
+    assert len(list(stream)) == 1  # the last of 159 steps
+    assert time.perf_counter() - start < 2
+    seen, memory = 0, []
+    for images, _ in kd.data.train(row):
+        seen += len(images)
+        memory.append(resident())
+    assert seen > 10_000
+    assert max(memory) - memory[30] < 50 << 20
+
+
+def resident():
+    """Bytes of memory this process holds."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
