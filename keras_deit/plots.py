@@ -82,15 +82,11 @@ def contact_sheet(images, labels, class_names, path, columns=8):
 
 
 def _mixture(label, class_names):
-    """The one or two classes that a smoothed label is of, with their weights."""
-    weights = np.clip(label - label.min(), 0, None)
-    best = np.argsort(-weights, kind="stable")[:2]
-    weights = weights[best] / max(weights.sum(), 1e-9)
-    return "\n".join(
-        f"{class_names[i][:18]} {weight:.2f}"
-        for i, weight in zip(best, weights, strict=True)
-        if weight > 0.005
-    )
+    """The one or two classes that a label is mostly of, with their weights as they are trained on,
+    smoothing included."""
+    best = np.argsort(-label, kind="stable")[:2]
+    shown = [i for i in best if label[i] > 0.05] or best[:1]
+    return "\n".join(f"{class_names[i][:18]} {label[i]:.2f}" for i in shown)
 
 
 def _figure(width, height, rows=1, columns=1):
