@@ -24,7 +24,7 @@ def main():
     if isinstance(model, kd.DeiT) and model.image_size != size:
         model = kd.load(MODEL.value, VARIANT.value, image_size=size)
     batches = images(DATASET.value, SPLIT.value, DATA_DIR.value, size, CROP.value)
-    classes = model.compute_output_shape((1, *size, 3))[-1]
+    classes = getattr(model, "num_classes", None) or model.output_shape[-1]
     if batches.num_classes != classes:
         raise kd.UserError(f"the model has {classes} classes and the data {batches.num_classes}")
     scores = kd.evaluate(model, batches, verbose=1)
