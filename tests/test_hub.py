@@ -126,9 +126,12 @@ def test_a_download_that_breaks_off_goes_on(hub, tmp_path):
     assert gets(server) == [0, 10 << 20]  # the second asked for what the first had not brought
 
 
-@pytest.mark.slow
-def test_no_hub_and_no_cache_is_one_line(tmp_path):
-    done = load("http://127.0.0.1:9", tmp_path)  # nobody listens there
+@pytest.mark.parametrize(
+    "offline",
+    ["1", pytest.param("0", marks=pytest.mark.slow)],  # which tries five times
+)
+def test_no_hub_and_no_cache_is_one_line(offline, tmp_path):
+    done = load("http://127.0.0.1:9", tmp_path, HF_HUB_OFFLINE=offline)  # nobody listens there
     assert done.returncode == 1
     assert "error: cannot get timm/deit_tiny_patch16_224.fb_in1k from the hub" in done.stderr
     assert "https://dl.fbaipublicfiles.com/deit/deit_tiny_patch16_224-a1311bcf.pth" in done.stderr
