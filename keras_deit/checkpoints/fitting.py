@@ -80,16 +80,17 @@ def _tokens(path, model, tensors, change, grid):
 def _resampled(path, patches, model, grid):
     new = tuple(side // model.patch_size for side in model.image_size)
     root = math.isqrt(len(patches))
-    for old in filter(None, (grid, (root, root), new)):
-        if math.prod(old) == len(patches):
-            break
-    else:
+    fitting = [old for old in (grid, (root, root), new) if old and math.prod(old) == len(patches)]
+    if not fitting or (fitting[0] != grid and len(set(fitting)) > 1):
         raise UserError(
-            f"{path} has positions for {len(patches)} patches, in no square: give grid=(rows,"
-            " columns) of them"
+            f"{path} has positions for {len(patches)} patches, in no known shape: give"
+            " grid=(rows, columns) of them"
         )
+    old = fitting[0]
     if old == new:
         return patches
+    if len(set(fitting)) > 1:
+        print(f"{path}: positions taken to be of {old} patches; if they are not, give grid=")
     return resample(patches.reshape(*old, -1), *new).reshape(math.prod(new), -1)
 
 
