@@ -1,5 +1,6 @@
 """Data sets by name: TFDS', our own builders, a folder of class folders."""
 
+import contextlib
 import importlib
 import pathlib
 from dataclasses import dataclass, field
@@ -95,7 +96,8 @@ def load(name, split, data_dir=None):
         import tensorflow_datasets as tfds
 
         tfds.disable_progress_bar()
-        builder = prepare(name, data_dir)
+        with contextlib.redirect_stdout(None):  # it is done before one has read of it
+            builder = prepare(name, data_dir)
     return _open(builder, name, split)
 
 
