@@ -195,8 +195,9 @@ def _torch(path):
     import pickle
 
     def getter(name, tensor):
+        tensor = tensor.detach()  # numpy has no bfloat16; other numbers stay what they are
         return lambda: _float32(
-            name, tensor.detach().to(torch.float32).numpy(), tensor.is_floating_point()
+            name, (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         )
 
     try:
@@ -232,11 +233,8 @@ def _refusal(path, reason):
     return f"{path} was not opened: it is damaged, or holds code to run beside its numbers"
 
 
-def _float32(name, value, floating=None):
-    if (
-        not (np.issubdtype(value.dtype, np.floating) or value.dtype == "bfloat16")
-        or floating is False
-    ):
+def _float32(name, value):
+    if not (np.issubdtype(value.dtype, np.floating) or value.dtype == "bfloat16"):
         raise ValueError(f"{name} is of {value.dtype}, not of floating-point numbers")
     value = np.asarray(value, np.float32)
     if not np.isfinite(value).all():

@@ -1,6 +1,7 @@
 """Batches for ``fit``, ``evaluate`` and ``predict``: (images, labels), both float32."""
 
 import contextlib
+import itertools
 import os
 
 import numpy as np
@@ -119,17 +120,8 @@ def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875):
 def _passes(epoch, first):
     """A function that gives the epoch of each pass and where it begins: only the first may begin
     anywhere but at 0."""
-    starts = iter([(epoch, first)])
-
-    def start():
-        nonlocal epoch
-        now = next(starts, None)
-        if now is None:
-            epoch += 1
-            now = epoch, 0
-        return np.array(now)
-
-    return start
+    starts = zip(itertools.count(epoch), itertools.chain([first], itertools.repeat(0)))
+    return lambda: np.array(next(starts))
 
 
 def _described(stream, like, dataset, size, steps):
