@@ -71,3 +71,14 @@ def assert_same_boxes(some, others):
             np.searchsorted(np.sort(part), at, side="right") / len(part) for part in (one, other)
         ]
         assert np.abs(shares[0] - shares[1]).max() < 1.95 * np.sqrt(1 / len(one) + 1 / len(other))
+
+
+@pytest.fixture
+def file(golden, tmp_path):
+    """The golden distilled model's parameters as timm would save them."""
+    from safetensors.numpy import save_file
+
+    from tests.weights import parameters
+
+    save_file(parameters(golden("deit_distilled")), tmp_path / "timm.safetensors")
+    return tmp_path / "timm.safetensors"
