@@ -13,17 +13,14 @@ import tempfile
 import numpy as np
 import torch
 
-# timm imports torchvision, whose compiled operators a CPU-only torch may lack: declare them.
-library = torch.library.Library("torchvision", "DEF")
-for operator in ("nms", "qnms"):
-    library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from tests import originals  # before timm
 
-import timm  # noqa: E402
-import transformers  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+import timm  # isort: skip
+import transformers
+from safetensors.torch import save_file
 
-import keras_deit as kd  # noqa: E402
-from keras_deit.variants import DeiTVariant  # noqa: E402
+import keras_deit as kd
+from keras_deit.variants import DeiTVariant
 
 torch.set_grad_enabled(False)
 SIZES = ((224, 224), (384, 384), (256, 192))
@@ -46,8 +43,7 @@ def randomise(model):
 
 
 def images(size):
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn((2, 3, *size), generator=generator)
+    return originals.images((2, 3, *size), seed=1)
 
 
 def from_timm(name, folder):

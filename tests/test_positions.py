@@ -1,6 +1,5 @@
 """Position embeddings at other resolutions."""
 
-
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
