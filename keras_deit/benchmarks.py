@@ -51,7 +51,7 @@ def _child(call):
     return float(seconds), float(peak)
 
 
-PHOTOGRAPHS, ROUNDS, BATCH = 384, 3, 64
+PHOTOGRAPHS, PASSES, ROUNDS, BATCH = 384, 4, 5, 64
 
 
 def pipeline():
@@ -137,10 +137,10 @@ def _throughputs(folder, paths, timm):
 
     class Files(torch.utils.data.Dataset):
         def __len__(self):
-            return len(paths)
+            return PASSES * len(paths)
 
         def __getitem__(self, index):
-            return timm(Image.open(paths[index]).convert("RGB")), 0
+            return timm(Image.open(paths[index % len(paths)]).convert("RGB")), 0
 
     loader = torch.utils.data.DataLoader(
         Files(), BATCH, shuffle=True, num_workers=2, persistent_workers=True, drop_last=True
@@ -152,7 +152,7 @@ def _throughputs(folder, paths, timm):
         **{name: row[name] for name in names},
         dataset=f"folder:{folder}",
         train_fraction=1.0,
-        passes=1,
+        passes=PASSES,
         batch_size=BATCH,
     )
     stream = data.train(recipe, workers=2)

@@ -131,11 +131,11 @@ class DeiT(keras.Model):
         own = self.distillation.metrics if self.distillation else []
         return super().metrics + own
 
-    def train_step(self, data):
+    def train_step(self, *args):
         """One update. With a ``Distillation`` the class head learns the labels and the
         distillation head the teacher, on the same images (paper, section 4)."""
         if self.distillation is None:
-            return super().train_step(data)
+            return super().train_step(*args)
         if keras.backend.backend() != "tensorflow":
             raise UserError(
                 f"distillation trains on the TensorFlow backend, not on {keras.backend.backend()}:"
@@ -143,7 +143,7 @@ class DeiT(keras.Model):
             )
         import tensorflow as tf
 
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(*args)
         target = self.distillation.target(images)
         with tf.GradientTape() as tape:
             logits = self.logits(images, training=True)
@@ -156,10 +156,12 @@ class DeiT(keras.Model):
         self.distillation.update_metrics(label_loss, logits[1], target, weights)
         return self.compute_metrics(images, labels, fuse(logits), weights)
 
-    def test_step(self, data):
+    def test_step(self, *args):
         """Keras' own, without the distillation's metrics, which belong to training."""
-        own = {metric.name for metric in self.distillation.metrics} if self.distillation else {}
-        return {name: x for name, x in super().test_step(data).items() if name not in own}
+        if self.distillation is None:
+            return super().test_step(*args)
+        own = {metric.name for metric in self.distillation.metrics}
+        return {name: x for name, x in super().test_step(*args).items() if name not in own}
 
     @property
     def fields(self):

@@ -1,7 +1,6 @@
 """Batches for ``fit``, ``evaluate`` and ``predict``: (images, labels), both float32."""
 
 import contextlib
-import itertools
 import os
 
 import numpy as np
@@ -18,7 +17,8 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
     """The recipe's augmented training images.
 
     Each pass over it is one epoch, the first ``first_epoch``, the next the one after, so that
-    ``model.fit(train(recipe), epochs=recipe.epochs)`` sees every epoch's own order and draws.
+    ``model.fit(train(recipe), epochs=recipe.epochs)`` sees every epoch's own order and draws. A
+    pass that is left before its end, as Keras leaves one after a look at the shapes, is begun anew.
 
     Args:
         recipe: a ``Recipe``.
@@ -47,11 +47,13 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
             f" batch_size that is a multiple of {samples.group * count}"
         )
 
-    def join(*parts):
-        return tuple(tf.reshape(part, (groups * samples.group, *part.shape[2:])) for part in parts)
+    def join(place, *parts):
+        sizes = [(groups * samples.group, *part.shape[2:]) for part in parts]
+        return place[-1], *map(tf.reshape, parts, sizes)
 
-    stream = _stream(
-        _passes(first_epoch, first_step * groups),
+    passes = _Passes(first_epoch, first_step * groups, samples.steps * groups)
+    stream = made = _stream(
+        passes.start,
         samples.steps * groups,
         lambda epoch, number: samples.group_of(
             epoch, number // groups, index * groups + number % groups
@@ -59,12 +61,10 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
         ((samples.group, *samples.shape), (samples.group, samples.dataset.num_classes)),
         workers,
     )
-    made = stream
-    if groups > 1:
-        stream = stream.batch(groups, drop_remainder=True).map(join)
+    stream = stream.batch(groups, drop_remainder=True).map(join).prefetch(2).map(passes.hand_out)
     if not first_step:
         stream = stream.apply(tf.data.experimental.assert_cardinality(samples.steps))
-    stream = _described(stream.prefetch(2), made, samples.dataset, samples.size, samples.steps)
+    stream = _described(stream, made, samples.dataset, samples.size, samples.steps)
     stream.images, stream.samples = len(samples.indices), samples
     return stream
 
@@ -110,18 +110,34 @@ def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875):
     steps = -(-len(data) // rows)
     known = None if len(data) % rows else rows
     shapes = (known, *size, 3), (known, data.num_classes)
-    stream = _stream(lambda: np.array([0, 0]), steps, batch, shapes, None)
-    made = stream.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(1)
-    stream = _described(made, stream, data, rows, steps)
+    made = _stream(lambda: np.array([0, 0]), steps, batch, shapes, None)
+    stream = made.map(lambda _, *pair: pair).prefetch(1)
+    stream = stream.apply(tf.data.experimental.assert_cardinality(steps))
+    stream = _described(stream, made, data, rows, steps)
     stream.images = len(data)
     return stream
 
 
-def _passes(epoch, first):
-    """A function that gives the epoch of each pass and where it begins: only the first may begin
-    anywhere but at 0."""
-    starts = zip(itertools.count(epoch), itertools.chain([first], itertools.repeat(0)))
-    return lambda: np.array(next(starts))
+class _Passes:
+    """Where the next pass begins: at the next epoch, once the last batch of one is handed out."""
+
+    def __init__(self, epoch, first, count):
+        self.next, self.count = np.array([epoch, first]), count
+
+    def start(self):
+        return self.next
+
+    def hand_out(self, place, *batch):
+        import tensorflow as tf
+
+        def note(place):
+            epoch, number = place
+            if number == self.count - 1:
+                self.next = np.array([epoch + 1, 0])
+            return number
+
+        with tf.control_dependencies([tf.numpy_function(note, (place,), tf.int64)]):
+            return tuple(map(tf.identity, batch))
 
 
 def _described(stream, like, dataset, size, steps):
@@ -142,8 +158,8 @@ def plain_failures(batches):
 
 
 def _stream(start, count, make, shapes, workers):
-    """The ``tf.data.Dataset`` whose every pass gives ``make(epoch, number)`` for each number from
-    where ``start()`` says to ``count``, in order."""
+    """The ``tf.data.Dataset`` whose every pass gives [epoch, number] and ``make(epoch, number)``,
+    from where ``start()`` says to ``count`` numbers, in order."""
     import tensorflow as tf
 
     failures = []
@@ -162,7 +178,7 @@ def _stream(start, count, make, shapes, workers):
             (tf.float32, tf.float32),
             stateful=False,
         )
-        return tuple(map(tf.ensure_shape, arrays, shapes))
+        return tf.stack([epoch, number]), *map(tf.ensure_shape, arrays, shapes)
 
     # Not Dataset.from_generator: after one has run, TensorFlow 2.21 trains at half the speed.
     stream = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(start, (), tf.int64))
@@ -170,6 +186,12 @@ def _stream(start, count, make, shapes, workers):
         lambda at: tf.data.Dataset.range(at[1], count).map(lambda number: (at[0], number))
     )
     workers = os.cpu_count() if workers is None else workers
-    stream = stream.map(load, num_parallel_calls=workers or None)
+    stream = stream.map(load, num_parallel_calls=2 * workers or None)
+    # There is nothing to tune, and the tuner's end costs more than a second in every epoch.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    if workers:
+        options.threading.private_threadpool_size = workers
+    stream = stream.with_options(options)
     stream.failures = failures
     return stream

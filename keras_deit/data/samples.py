@@ -1,5 +1,6 @@
 """What a training sees: every sample a pure function of recipe, epoch and place."""
 
+import math
 import threading
 import warnings
 
@@ -54,7 +55,7 @@ class Samples:
         sequence = order(recipe.seed, epoch, len(self.indices), recipe.passes)
         rows = self.indices[sequence[draws]]
         turns = draws // len(self.indices) * recipe.repeats + repeats  # how often seen before
-        images = np.empty((self.group, *self.shape), np.float32)
+        images = _aligned((self.group, *self.shape))
         keys = zip(rows.tolist(), turns.tolist(), images, strict=True)
         labels = np.array([self.view(epoch, *key)[1] for key in keys])
         labels = smooth(labels, self.dataset.num_classes, recipe.label_smoothing)
@@ -101,3 +102,11 @@ class Samples:
                 f"{count} damaged images, the last {reason}: max_damaged={self.recipe.max_damaged}"
                 " are allowed: mend the data, or allow more"
             )
+
+
+def _aligned(shape):
+    """An empty float32 array that begins at a multiple of 64 bytes: TensorFlow takes such a one as
+    it is, and copies others, which costs a tenth of the time to make a batch."""
+    raw = np.empty(math.prod(shape) + 16, np.float32)
+    first = -raw.ctypes.data // 4 % 16
+    return raw[first : first + math.prod(shape)].reshape(shape)
