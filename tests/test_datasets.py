@@ -1,5 +1,6 @@
 """Data sets from the files they are published as, through the real builders."""
 
+import dataclasses
 import functools
 import http.server
 import io
@@ -55,6 +56,25 @@ def test_a_truncated_shard_is_named(data_dir, tmp_path):
     shard.write_bytes(shard.read_bytes()[:-50])
     with pytest.raises(kd.UserError, match=r"test.tfrecord.* is truncated"):
         datasets.load("digits", "test", tmp_path)[3]
+
+
+@pytest.mark.parametrize("kind", ["tfrecord", "array_record"])
+def test_a_damaged_record_is_left_out_of_training_and_an_error_in_evaluation(tmp_path, kind):
+    Digits(data_dir=tmp_path).download_and_prepare(file_format=kind)
+    (shard,) = tmp_path.rglob(f"*train.{kind}*")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 4
+    shard.write_bytes(content)
+    said = rf"(digits, train, example \d+|{re.escape(str(shard))}).*damaged"
+    all_at_once = ["passes=1", "batch_size=1000", "mixup=0", "cutmix=0", "max_damaged=1000"]
+    row = kd.override(kd.RECIPES["digits_none"], all_at_once)
+    for share in (0.1, 1.0):
+        stream = kd.data.train(dataclasses.replace(row, train_fraction=share), tmp_path)
+        with pytest.warns(UserWarning, match=said):
+            list(stream)
+        assert 1 <= len(stream.samples.damaged) < 900
+    with pytest.raises(Exception, match="damaged record"):
+        list(kd.data.images("digits", "train", tmp_path, size=(8, 8)))
 
 
 def cars_by_hand(folder):

@@ -40,7 +40,7 @@ class Dataset:
     def __getitem__(self, index):
         if index in self._cache:
             return self._cache[index]
-        data, label = self.source[index]
+        data, label = self._read(index)
         try:
             image = decode(data)
         except UserError as error:
@@ -49,6 +49,21 @@ class Dataset:
             self._room -= image.nbytes
             self._cache[index] = image, label
         return image, label
+
+    def _read(self, index):
+        try:
+            return self.source[index]
+        except UserError:
+            raise
+        except Exception as error:  # whatever a reader makes of damaged bytes
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"{self.where(index)}: damaged record: {reason}") from error
+
+    def _label(self, index):
+        try:
+            return self._read(index)[1]
+        except UserError:
+            return -1
 
     @property
     def num_classes(self):
@@ -60,12 +75,13 @@ class Dataset:
         return str(path) if path else f"{self.name}, {self.split}, example {index}"
 
     def fraction(self, share, rng):
-        """Sorted indices of a random ``share`` of each class, at least one image of it."""
+        """Sorted indices of a random ``share`` of each class, at least one image of it, and of
+        every example that cannot be read, which will be found out where it is used."""
         if share == 1:
             return np.arange(len(self))
-        labels = np.array([self.source[i][1] for i in range(len(self))])
-        chosen = []
-        for label in np.unique(labels):
+        labels = np.array([self._label(i) for i in range(len(self))])
+        chosen = [np.flatnonzero(labels == -1)]
+        for label in np.unique(labels[labels >= 0]):
             rows = rng.permutation(np.flatnonzero(labels == label))
             chosen.append(rows[: max(1, round(share * len(rows)))])
         return np.sort(np.concatenate(chosen))

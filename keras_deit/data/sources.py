@@ -9,6 +9,7 @@ import pathlib
 import struct
 import threading
 
+import google_crc32c
 import numpy as np
 
 from keras_deit.errors import UserError
@@ -68,6 +69,10 @@ class TFRecords:
         with open(file, "rb") as shard:
             shard.seek(start)
             example = shard.read(length)
+            (checksum,) = struct.unpack("<I", shard.read(4))
+        found = google_crc32c.value(example)
+        if checksum != ((found >> 15 | found << 17) + 0xA282EAD8) & 0xFFFFFFFF:
+            raise ValueError(f"the checksum of its record in {file} is another")
         features = self.features
         return features.deserialize_example_np(example, decoders=self.decoders)
 
