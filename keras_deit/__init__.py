@@ -12,7 +12,8 @@ from keras_deit.evaluation import evaluate
 from keras_deit.factory import build
 from keras_deit.model import DeiT
 from keras_deit.optimization import WarmupCosine, loss, optimizer
-from keras_deit.recipes import RECIPES, Recipe, override
+from keras_deit.recipe import Recipe, override
+from keras_deit.recipes import RECIPES
 from keras_deit.teachers import RegNetY, adapt
 from keras_deit.training import train
 from keras_deit.variants import VARIANTS

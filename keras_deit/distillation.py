@@ -32,9 +32,11 @@ class Distillation:
         reduction: of the soft kind. "batch" is the divergence per image, averaged over the batch,
             as in the paper's formula; "elements" divides it by the number of classes too, as the
             published ``losses.py`` does, which makes it that many times weaker.
+        token: whether a distillation token learns from the teacher; False for a student without
+            one, whose class head then learns from both (paper, Table 3, upper rows).
     """
 
-    def __init__(self, teacher, kind="hard", alpha=0.5, tau=1.0, reduction="batch"):
+    def __init__(self, teacher, kind="hard", alpha=0.5, tau=1.0, reduction="batch", token=True):
         if kind not in KINDS:
             raise UserError(f"distillation kind {kind!r}: expected one of {', '.join(KINDS)}")
         if reduction not in REDUCTIONS:
@@ -44,7 +46,7 @@ class Distillation:
         if not tau > 0:
             raise UserError(f"tau {tau}: expected a temperature above 0")
         self.teacher, self.kind, self.alpha, self.tau = teacher, kind, alpha, tau
-        self.reduction = reduction
+        self.reduction, self.token = reduction, token
         self._loss = HardLoss() if kind == "hard" else SoftLoss(tau, reduction)
         self._label_loss = keras.metrics.Mean(name="class_loss")
         self._teacher_loss = keras.metrics.Mean(name="distillation_loss")
@@ -80,10 +82,15 @@ class Distillation:
 
     def check(self, student):
         """Raises UserError, before any training, when teacher and student do not fit together."""
-        if not student.distilled:
+        if self.token and not student.distilled:
             raise UserError(
-                "the student has no distillation head: build it with distilled=True,"
-                " or compile it without a distillation"
+                "the student has no distillation head: build it with distilled=True, or let its"
+                " class head learn from the teacher too, with token=False"
+            )
+        if student.distilled and not self.token:
+            raise UserError(
+                "the student has a distillation head, which token=False leaves untaught: build it"
+                " with distilled=False, or leave token=True"
             )
         name = getattr(self.teacher, "name", type(self.teacher).__name__)
         size = "x".join(map(str, student.image_size))

@@ -5,7 +5,21 @@ import operator
 
 class UserError(ValueError):
     """A wrong name, value, path or file. Its text says what was found, what was expected and what
-    to do; commands print it as one line."""
+    to do; commands print it as one line and end with ``code``."""
+
+    code = 2
+
+
+class Interrupted(UserError):  # noqa: N818
+    """A run that a signal ended, saved: the same command goes on with it. Its exit code is 75
+    (``EX_TEMPFAIL`` of sysexits.h), of an interrupt from the keyboard 130."""
+
+    def __init__(self, message, signal):
+        super().__init__(message, signal)
+        self.code = 130 if signal == 2 else 75
+
+    def __str__(self):
+        return self.args[0]
 
 
 def whole(**values):

@@ -1,5 +1,6 @@
 """Scores of a model's heads."""
 
+import functools
 from dataclasses import dataclass
 
 import keras
@@ -21,28 +22,32 @@ class Scores:
     loss: float | None
 
 
-def evaluate(model, batches, verbose=0):
+def evaluate(model, batches, verbose=0, each=lambda: None):
     """Accuracy and loss of each head over every image.
 
     Where an image has several right classes (ImageNet-ReaL), one of them is enough, and an image
     that has none does not count.
 
     Args:
-        model: a ``DeiT``, or any Keras classifier, which has a class head alone.
+        model: a ``DeiT``, or any Keras classifier, which has a class head alone; or its
+            ``predictor``.
         batches: pairs of images and labels, 1 for a right class and else 0, as ``data.evaluation``
             and ``data.images`` give them.
         verbose: 1 shows a progress bar.
+        each: called before each batch.
 
     Returns:
         A dict of ``Scores``: "class", "distillation" (None where the model has no such head) and
         "fused", the mean of the heads' logits.
     """
     bar = keras.utils.Progbar(getattr(batches, "steps", None), verbose=verbose)
+    predict = predictor(model) if isinstance(model, keras.Model) else model
     labels, logits = [], []
     with plain_failures(batches):
         for images, truth in batches:
+            each()
             labels.append(np.asarray(truth))
-            logits.append(_logits(model, images))
+            logits.append(predict(images))
             bar.add(1)
     labels = np.concatenate(labels)
     heads = [np.concatenate(head) for head in zip(*logits, strict=True)]
@@ -62,9 +67,27 @@ def table(scores):
     return "\n".join(lines)
 
 
-def _logits(model, images):
-    heads = model.logits(images) if hasattr(model, "logits") else [model(images, training=False)]
-    return [ops.convert_to_numpy(head) for head in heads]
+def predictor(model):
+    """A function from images to a list of arrays, the logits of each head: compiled once, and with
+    the weights that the model has when it is called."""
+
+    def heads(images):
+        return model.logits(images) if hasattr(model, "logits") else [model(images, training=False)]
+
+    @functools.cache
+    def compiled(shape, dtype):
+        if keras.backend.backend() != "tensorflow":
+            return heads
+        import tensorflow as tf
+
+        return tf.function(heads, input_signature=[tf.TensorSpec((None, *shape), dtype)])
+
+    def predict(images):
+        images = ops.convert_to_tensor(images)
+        outputs = compiled(tuple(images.shape[1:]), images.dtype)(images)
+        return [ops.convert_to_numpy(head) for head in outputs]
+
+    return predict
 
 
 def _scores(logits, labels):

@@ -16,6 +16,8 @@ def write(path, writer):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             writer(partial)
+            with open(partial, "rb") as written:
+                os.fsync(written.fileno())
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -29,7 +31,9 @@ def write_json(path, value):
 
 
 def bare(model):
-    """A copy that is the function alone, without the optimizer's state: what files hold."""
-    copy = type(model).from_config(model.get_config())
+    """A copy that is the function alone, in float32 and without the optimizer's state: what files
+    hold."""
+    config = {name: value for name, value in model.get_config().items() if name != "dtype"}
+    copy = type(model).from_config(config)
     copy.set_weights(model.get_weights())
     return copy

@@ -5,6 +5,8 @@ published ones (timm ``vision_transformer.py``): matrices, tokens and position e
 N(0, .02), biases zero, and the patch projection PyTorch's default for a convolution.
 """
 
+import math
+
 import keras
 from keras import ops
 
@@ -119,7 +121,7 @@ class Attention(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_deit")
 class MLP(keras.layers.Layer):
-    """Two projections with an exact (erf) GELU between them."""
+    """Two projections with an exact (erf) GELU between them, and dropout after it and them."""
 
     def __init__(self, hidden, **kwargs):
         super().__init__(**kwargs)
@@ -131,8 +133,8 @@ class MLP(keras.layers.Layer):
         self.fc1.build(input_shape)
         self.fc2.build((*input_shape[:-1], self.hidden))
 
-    def call(self, x):
-        return self.fc2(ops.gelu(self.fc1(x), approximate=False))
+    def call(self, x, drop=lambda y: y):
+        return drop(self.fc2(drop(ops.gelu(self.fc1(x), approximate=False))))
 
     def get_config(self):
         return {**super().get_config(), "hidden": self.hidden}
@@ -162,6 +164,19 @@ class DropPath(keras.layers.Layer):
         return {**super().get_config(), "rate": self.rate}
 
 
+@keras.saving.register_keras_serializable("keras_deit")
+class Dropout(DropPath):
+    """In training, drops single numbers with probability ``rate`` and divides the kept ones by
+    ``1 - rate``."""
+
+    def call(self, x, training=False):
+        if not training or not self.rate:
+            return x
+        shape = ops.shape(x)
+        kept = _uniform(math.prod(shape[1:]) * shape[0], self.seeds.next()) >= self.rate
+        return x * ops.reshape(ops.cast(kept, x.dtype), shape) / (1 - self.rate)
+
+
 def _uniform(count, seed):
     """``count`` uniform numbers in [0, 1) from a pair of integers, by the finaliser of MurmurHash3
     (A. Appleby). The same on every backend, compiled or not: TensorFlow's own numbers change under
@@ -183,9 +198,10 @@ def _uniform(count, seed):
 class Block(keras.layers.Layer):
     """A pre-norm transformer block: (batch, tokens, width) to the same shape."""
 
-    def __init__(self, heads, mlp_ratio, drop_path=0.0, **kwargs):
+    def __init__(self, heads, mlp_ratio, drop_path=0.0, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         self.heads, self.mlp_ratio, self.rate = heads, mlp_ratio, drop_path
+        self.dropout = Dropout(dropout, name="dropout") if dropout else None
         self.norm1, self.norm2 = _norm("norm1"), _norm("norm2")
         self.attn = Attention(heads, name="attn")
         self.drop_path = DropPath(drop_path, name="drop_path")
@@ -196,9 +212,15 @@ class Block(keras.layers.Layer):
             layer.build(input_shape)
 
     def call(self, x, training=False):
-        x = x + self.drop_path(self.attn(self.norm1(x)), training=training)
-        return x + self.drop_path(self.mlp(self.norm2(x)), training=training)
+        def drop(y):
+            return self.dropout(y, training=training) if self.dropout else y
+
+        y = drop(self.attn(self.norm1(x)))
+        x = x + self.drop_path(y, training=training)
+        y = self.mlp(self.norm2(x), drop=drop)
+        return x + self.drop_path(y, training=training)
 
     def get_config(self):
         fields = {"heads": self.heads, "mlp_ratio": self.mlp_ratio, "drop_path": self.rate}
+        fields["dropout"] = self.dropout.rate if self.dropout else 0.0
         return {**super().get_config(), **fields}

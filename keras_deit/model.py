@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_deit.errors import UserError, only_keras, pair, whole
-from keras_deit.layers import EPSILON, Block, PatchEmbedding, TokenEmbedding
+from keras_deit.layers import EPSILON, Block, Dropout, PatchEmbedding, TokenEmbedding
 
 
 @keras.saving.register_keras_serializable("keras_deit")
@@ -25,6 +25,7 @@ class DeiT(keras.Model):
         num_classes: outputs of each head.
         distilled: whether there are a distillation token and its head.
         drop_path: rate of stochastic depth of the last block; it grows linearly from 0.
+        dropout: rate after the embedding, the attention and both layers of each MLP.
 
     Raises:
         UserError: when the sizes do not divide.
@@ -41,6 +42,7 @@ class DeiT(keras.Model):
         num_classes=1000,
         distilled=True,
         drop_path=0.0,
+        dropout=0.0,
         **kwargs,
     ):
         super().__init__(**only_keras(kwargs))
@@ -48,17 +50,19 @@ class DeiT(keras.Model):
         patch_size, width, depth, heads, num_classes = whole(
             patch_size=patch_size, width=width, depth=depth, heads=heads, num_classes=num_classes
         )
-        _check(size, patch_size, width, heads, drop_path)
+        _check(size, patch_size, width, heads, drop_path=drop_path, dropout=dropout)
         self.image_size, self.patch_size = size, patch_size
         self.width, self.depth, self.heads, self.mlp_ratio = width, depth, heads, mlp_ratio
         self.num_classes, self.distilled, self.rate = num_classes, distilled, drop_path
-        self.distillation = None
+        self.distillation, self.accumulate = None, 1
 
         self.patch_embed = PatchEmbedding(patch_size, width, name="patch_embed")
         self.tokens = TokenEmbedding(distilled, name="tokens")
+        self.dropout = Dropout(dropout, name="dropout") if dropout else None
+        rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = [
-            Block(heads, mlp_ratio, drop_path * i / max(depth - 1, 1), name=f"blocks.{i}")
-            for i in range(depth)
+            Block(heads, mlp_ratio, rate, dropout, name=f"blocks.{i}")
+            for i, rate in enumerate(rates)
         ]
         self.norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="norm")
         self.head = self._head("head")
@@ -86,6 +90,8 @@ class DeiT(keras.Model):
     def features(self, images, training=False):
         """The tokens after the last LayerNorm, (batch, prefix + patches, width)."""
         x = self._embed(images)
+        if self.dropout:
+            x = self.dropout(x, training=training)
         for block in self.blocks:
             x = block(x, training=training)
         return self.norm(x)
@@ -118,13 +124,26 @@ class DeiT(keras.Model):
             x = block(x)
         return ops.stack(maps, axis=1)
 
-    def compile(self, *args, distillation=None, **kwargs):
-        """Keras' ``compile``, and ``distillation``: a ``Distillation``, or None to train the fused
-        logits on the labels. Raises UserError when teacher and student do not fit together."""
+    def compile(self, *args, distillation=None, accumulate=1, **kwargs):
+        """Keras' ``compile``, and
+
+        distillation: a ``Distillation``, or None to train the fused logits on the labels.
+        accumulate: into how many parts a step divides its batch, one after another, for the memory
+            of one part; the gradients are those of the whole batch.
+
+        Raises UserError when teacher and student do not fit together.
+        """
         if distillation is not None:
             distillation.check(self)
-        self.distillation = distillation
+        if keras.backend.backend() != "tensorflow" and (distillation or accumulate > 1):
+            raise UserError(
+                f"distillation and accumulation train on the TensorFlow backend, not on"
+                f" {keras.backend.backend()}: set KERAS_BACKEND=tensorflow"
+            )
+        self.distillation, self.accumulate = distillation, accumulate
         super().compile(*args, **kwargs)
+        if self.optimizer and not self.optimizer.built:  # not in the first step, traced twice then
+            self.optimizer.build(self.trainable_variables)
 
     @property
     def metrics(self):
@@ -134,27 +153,45 @@ class DeiT(keras.Model):
     def train_step(self, *args):
         """One update. With a ``Distillation`` the class head learns the labels and the
         distillation head the teacher, on the same images (paper, section 4)."""
-        if self.distillation is None:
+        if self.distillation is None and self.accumulate == 1:
             return super().train_step(*args)
-        if keras.backend.backend() != "tensorflow":
-            raise UserError(
-                f"distillation trains on the TensorFlow backend, not on {keras.backend.backend()}:"
-                " set KERAS_BACKEND=tensorflow"
-            )
         import tensorflow as tf
 
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(*args)
-        target = self.distillation.target(images)
+        batch = tuple(x for x in keras.utils.unpack_x_y_sample_weight(*args) if x is not None)
+        count = self.accumulate
+        if count == 1:
+            gradients = self._gradients(*batch)
+        else:
+            parts = [tf.reshape(x, (count, x.shape[0] // count, *x.shape[1:])) for x in batch]
+
+            def add(part, sums):
+                gradients = self._gradients(*(x[part] for x in parts))
+                sums = [x + y / count for x, y in zip(sums, gradients, strict=True)]
+                return part + 1, sums
+
+            zeros = [tf.zeros_like(variable) for variable in self.trainable_weights]
+            _, gradients = tf.while_loop(lambda part, _: part < count, add, (0, zeros))
+        self.optimizer.apply(gradients, self.trainable_weights)
+        return self.get_metrics_result()
+
+    def _gradients(self, images, labels, weights=None):
+        """Those of the loss on some images, which are also added to the metrics."""
+        import tensorflow as tf
+
+        distillation = self.distillation
+        target = distillation.target(images) if distillation else None
         with tf.GradientTape() as tape:
             logits = self.logits(images, training=True)
-            label_loss = self.compute_loss(images, labels, logits[0], weights, training=True)
-            loss = self.distillation.loss(label_loss, logits[1], target, weights)
+            heads = logits[0] if distillation else fuse(logits)
+            label_loss = loss = self.compute_loss(images, labels, heads, weights, training=True)
+            if distillation:
+                loss = distillation.loss(label_loss, logits[-1], target, weights)
             scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, self.trainable_weights)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         self._loss_tracker.update_state(loss, sample_weight=ops.shape(images)[0])
-        self.distillation.update_metrics(label_loss, logits[1], target, weights)
-        return self.compute_metrics(images, labels, fuse(logits), weights)
+        if distillation:
+            distillation.update_metrics(label_loss, logits[-1], target, weights)
+        self.compute_metrics(images, labels, fuse(logits), weights)
+        return tape.gradient(scaled, self.trainable_weights)
 
     def test_step(self, *args):
         """Keras' own, without the distillation's metrics, which belong to training."""
@@ -176,6 +213,7 @@ class DeiT(keras.Model):
             "num_classes": self.num_classes,
             "distilled": self.distilled,
             "drop_path": self.rate,
+            "dropout": self.dropout.rate if self.dropout else 0.0,
         }
 
     def get_config(self):
@@ -191,9 +229,10 @@ def fuse(logits):
     return sum(logits) / len(logits)
 
 
-def _check(size, patch_size, width, heads, drop_path):
-    if not 0 <= drop_path < 1:
-        raise UserError(f"drop_path {drop_path}: expected a rate from 0, below 1")
+def _check(size, patch_size, width, heads, **rates):
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise UserError(f"{name} {rate}: expected a rate from 0, below 1")
     if any(side < patch_size or side % patch_size for side in size):
         raise UserError(
             f"image_size {size} is not a whole number of {patch_size}-pixel patches:"

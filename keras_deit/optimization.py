@@ -6,6 +6,8 @@ import re
 import keras
 from keras import ops
 
+from keras_deit.optimizers import SGD, AdamW, Lamb
+
 
 @keras.saving.register_keras_serializable("keras_deit")
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
@@ -17,15 +19,19 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps: length of the warm-up, from ``start``.
         start: learning rate of step 0.
         minimum: learning rate at the end.
+        every: None changes the rate with each step; a number, after so many steps and one such
+            span late, as the published code does with its epochs: the first two have ``start``.
     """
 
-    def __init__(self, peak, steps, warmup_steps=0, start=1e-6, minimum=1e-5):
+    def __init__(self, peak, steps, warmup_steps=0, start=1e-6, minimum=1e-5, every=None):
         super().__init__()
         self.peak, self.steps, self.warmup_steps = peak, steps, warmup_steps
-        self.start, self.minimum = start, minimum
+        self.start, self.minimum, self.every = start, minimum, every
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
+        if self.every:
+            step = self.every * ops.maximum(ops.floor((step + 0.5) / self.every) - 1, 0.0)
         climb = self.start + (self.peak - self.start) * step / float(max(self.warmup_steps, 1))
         position = ops.minimum(step / self.steps, 1.0)
         fall = 0.5 * (self.peak - self.minimum) * (1 + ops.cos(math.pi * position))
@@ -38,6 +44,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_steps": self.warmup_steps,
             "start": self.start,
             "minimum": self.minimum,
+            "every": self.every,
         }
 
 
@@ -47,19 +54,31 @@ def learning_rate(recipe):
 
 
 def optimizer(recipe, steps_per_epoch):
-    """AdamW on the recipe's schedule, with no weight decay on the variables it excludes."""
+    """The recipe's optimizer on its schedule, with no weight decay on the variables it excludes, a
+    clipped global norm and a moving average of the weights (``averages``) where it asks for them.
+
+    AdamW and SGD are PyTorch's, of the published code; LAMB is Keras'.
+    """
     schedule = WarmupCosine(
         learning_rate(recipe),
         recipe.epochs * steps_per_epoch,
         round(recipe.warmup_epochs * steps_per_epoch),
         recipe.warmup_lr,
         recipe.min_lr,
+        steps_per_epoch if recipe.schedule == "epoch" else None,
     )
-    adamw = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, epsilon=1e-8)
+    options = {"global_clipnorm": recipe.clip_norm or None}
+    if recipe.ema:
+        options |= {"use_ema": True, "ema_momentum": recipe.ema}
+    if recipe.optimizer == "sgd":
+        made = SGD(schedule, recipe.momentum, recipe.weight_decay, **options)
+    else:
+        kind, epsilon = (AdamW, 1e-8) if recipe.optimizer == "adamw" else (Lamb, 1e-6)
+        made = kind(schedule, weight_decay=recipe.weight_decay, epsilon=epsilon, **options)
     # Keras asks with its own variable, "gamma", or with TensorFlow's, "deit/norm/gamma:0".
     names = [rf"(^|/){re.escape(name)}(:\d+)?$" for name in recipe.no_decay]
-    adamw.exclude_from_weight_decay(var_names=names)
-    return adamw
+    made.exclude_from_weight_decay(var_names=names)
+    return made
 
 
 def loss(recipe):

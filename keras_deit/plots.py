@@ -34,6 +34,29 @@ def learning_curves(workdirs, path, column="val_accuracy", title="Validation acc
     _save(figure, path)
 
 
+def run_curves(rows, path):
+    """Draws one run by epoch: its losses, and its accuracies.
+
+    Args:
+        rows: a dict for each epoch, of the columns of ``metrics.csv``.
+        path: the PNG to write.
+    """
+    figure, axes = _figure(10, 3.8, 1, 2)
+    epochs = [row["epoch"] + 1 for row in rows]
+    for axis, word in zip(axes, ("loss", "accuracy"), strict=True):
+        for name in (name for name in rows[0] if name.endswith(word)):
+            label = name.removesuffix(word).replace("_", " ").strip() or "training"
+            style = "-" if name.startswith("val") else "--"
+            axis.plot(epochs, [row[name] for row in rows], style, label=label, marker=".")
+        axis.set(xlabel="epoch", title=word)
+        axis.legend(frameon=False)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[1].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    _save(figure, path)
+
+
 def attention_maps(model, images, path):
     """Draws each image and, over it, what the class and the distillation token look at: the mean
     over heads and blocks of their attention to the patches.

@@ -50,6 +50,7 @@ class DeiTVariant:
     distilled: bool = False
     num_classes: int = 1000
     drop_path: float = 0.0
+    dropout: float = 0.0
     published: Published | None = None
 
 

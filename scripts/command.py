@@ -31,7 +31,7 @@ from keras_deit.errors import UserError  # noqa: E402
 
 def run(main):
     """Parses the flags and calls ``main()``; a wrong flag or a UserError ends in one line on
-    stderr and exit code 2."""
+    stderr and exit code 2 (75: stopped and saved, the same command goes on)."""
     app.run(lambda _: _guarded(main), flags_parser=_parse)
 
 
@@ -50,11 +50,11 @@ def _guarded(main):
     try:
         main()
     except UserError as error:
-        _fail(error)
+        _fail(error, error.code)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _fail(message):
+def _fail(message, code=2):
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 import keras_deit as kd
-from keras_deit.recipes import Recipe
+from keras_deit.recipe import Recipe
 from transfer import TASKS
 from transfer.tasks import MODELS
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
-from keras_deit.recipes import Recipe
+from keras_deit.recipe import Recipe
 from tests.conftest import recipe
 
 

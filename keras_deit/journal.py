@@ -1,0 +1,221 @@
+"""What a run does beside its steps: validate, record, keep the best, save, stop, and go on."""
+
+import csv
+import io
+import math
+import signal
+import threading
+import time
+
+import keras
+import numpy as np
+
+from keras_deit.errors import Interrupted, UserError
+from keras_deit.evaluation import evaluate, predictor
+from keras_deit.files import bare, write
+from keras_deit.workdirs import Checkpoints, restore, state
+
+SHARE = 0.05  # of the time, that saving may take
+
+
+class Journal(keras.callbacks.Callback):
+    """Keeps the account of a run in its workdir.
+
+    Attributes:
+        rows: a dict for each finished epoch: its losses, scores, learning rate and speed.
+        epoch, step: how far the training is.
+        seconds: what it has taken, earlier processes included.
+    """
+
+    def __init__(self, recipe, workdir, validation, steps):
+        super().__init__()
+        self.recipe, self.workdir, self.validation, self.steps = recipe, workdir, validation, steps
+        self.checkpoints = Checkpoints(workdir / "checkpoints", recipe.keep)
+        self.rows, self.pending = [], None  # the row of an epoch that is not validated yet
+        self.epoch = self.step = 0
+        self.best, self.seconds = -1.0, 0.0
+        self.metrics = None  # of an epoch that was begun in another process
+        self.started = self.saved = time.monotonic()
+        self.cost, self.signal = 0.0, None
+
+    def attach(self, model):
+        """Takes the model; gives it the newest checkpoint's state, where there is one."""
+        self.set_model(model)
+        self.predict, self.copy = predictor(model), bare(model)
+        self.averaged = predictor(self.copy)
+        found = self.checkpoints.latest()
+        if found is None:
+            return
+        path, arrays, description = found
+        restore(model, arrays, path)
+        self.metrics = [np.array(variable) for variable in model.metrics_variables]
+        for name in ("rows", "pending", "epoch", "step", "best", "seconds"):
+            setattr(self, name, description[name])
+        self._write_rows()
+        if self.pending is not None:
+            self._close_epoch()
+
+    # The callbacks, in the order they come.
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.first_step, self.clock = self.step, None
+        if self.step:  # Keras has just reset them
+            for variable, value in zip(self.model.metrics_variables, self.metrics, strict=True):
+                variable.assign(value)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step = self.first_step + batch + 1
+        if not math.isfinite(logs["loss"]):
+            self._not_finite(f"the loss is {logs['loss']}")
+        if self.clock is None:
+            self.clock, self.begun = time.monotonic(), self.step  # the first step compiles
+        else:
+            images = (self.step - self.begun) * self.recipe.batch_size
+            logs["images/s"] = round(images / (time.monotonic() - self.clock))
+        if self.step < self.steps:  # else the epoch's end is near
+            if self.signal or self._due():
+                self._save()
+            self._stop_if_asked()
+
+    def on_epoch_end(self, epoch, logs=None):
+        images = (self.step - self.begun) * self.recipe.batch_size
+        self.pending = {
+            "epoch": epoch,
+            **logs,
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "images_per_second": images / max(time.monotonic() - self.clock, 1e-9),
+        }
+        self.epoch, self.step = epoch + 1, 0
+        if self._due():
+            self._save()
+        self._close_epoch()
+        logs.update(self.rows[-1])
+        for name in ("epoch", "images_per_second"):
+            del logs[name]
+
+    def _close_epoch(self):
+        """Validates, records and keeps what is best."""
+        row = {**self.pending, **self._validate()}
+        self.rows.append(row)
+        self._write_rows()
+        self._write_events(row)
+        if row["val_accuracy"] > self.best and math.isfinite(row["loss"]):
+            self.best = row["val_accuracy"]
+            self.copy.set_weights(self.model.get_weights())
+            write(self.workdir / "best.keras", self.copy.save)
+        self.pending = None
+
+    def _validate(self):
+        row = {}
+        for name, of in evaluate(self.predict, self.validation, each=self._pause).items():
+            if of is not None:
+                prefix = "val_" if name == "fused" else f"val_{name}_"
+                row[f"{prefix}accuracy"] = of.top1
+                row |= {"val_top5": of.top5, "val_loss": of.loss} if name == "fused" else {}
+        if self.model.optimizer.use_ema:
+            self.average()
+            scores = evaluate(self.averaged, self.validation, each=self._pause)
+            row["val_ema_accuracy"] = scores["fused"].top1
+        return row
+
+    def average(self):
+        """A model with the moving average of the weights, which the next call changes."""
+        self.copy.set_weights(self.model.get_weights())
+        averages = self.model.optimizer.averages
+        for variable, average in zip(self.copy.trainable_variables, averages, strict=True):
+            variable.assign(average)
+        return self.copy
+
+    # Files.
+
+    def _due(self):
+        waited = time.monotonic() - self.saved
+        return waited >= max(60 * self.recipe.save_minutes, self.cost * (1 / SHARE - 1))
+
+    def _save(self):
+        start = time.monotonic()
+        arrays = state(self.model)
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            self._not_finite("the weights or the optimizer's state are not finite")
+        names = ("rows", "pending", "epoch", "step", "best")
+        description = {name: getattr(self, name) for name in names}
+        description["seconds"] = self.elapsed()
+        self.checkpoints.save(self.epoch * self.steps + self.step, arrays, description)
+        self.saved = time.monotonic()
+        self.cost = max(self.cost, self.saved - start)
+
+    def elapsed(self):
+        """Seconds of training so far, those of earlier processes included."""
+        return self.seconds + time.monotonic() - self.started
+
+    def _write_rows(self):
+        if not self.rows:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write(self.workdir / "metrics.csv", lambda path: path.write_text(text.getvalue()))
+
+    def _write_events(self, row):
+        import tensorflow as tf
+
+        writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
+        with writer.as_default(step=row["epoch"]):
+            for name, value in row.items():
+                tf.summary.scalar(name, value)
+        writer.close()
+
+    # Ends.
+
+    def _not_finite(self, what):
+        found = self.checkpoints.latest()
+        last = f"the last good checkpoint is {found[0]}" if found else "there is no checkpoint yet"
+        raise UserError(
+            f"{what} after epoch {self.epoch + 1}, step {self.step}; {last}: in another workdir,"
+            " try a lower lr, a longer warmup_epochs, clip_norm=1 or precision=float32;"
+            f" show_batch --epoch={self.epoch} --step={self.step - 1} draws its batch"
+        )
+
+    def _pause(self):
+        if self.signal:
+            self._save()
+            self._stop_if_asked()
+
+    def _stop_if_asked(self):
+        if self.signal:
+            raise Interrupted(
+                f"stopped by {self.signal.name} in epoch {self.epoch + 1}, after step {self.step},"
+                f" and saved in {self.workdir}: the same command goes on from there",
+                self.signal,
+            )
+
+    def __enter__(self):
+        """Within it, a first SIGTERM or Ctrl-C ends the run after the step at hand, saved."""
+        self.handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.handlers[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def _on_signal(self, number, frame):
+        self.signal = signal.Signals(number)
+        signal.signal(number, self.handlers[number])  # a second one ends it at once
+
+    def __exit__(self, *error):
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+
+class Progress(keras.callbacks.ProgbarLogger):
+    """Keras' progress bar, of all the run's epochs and from the step it goes on at."""
+
+    def __init__(self, epochs, steps, first):
+        super().__init__()
+        self.total, self.first = {"epochs": epochs, "steps": steps}, first
+
+    def set_params(self, params):
+        super().set_params({**params, **self.total, "verbose": 1})
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch + self.first, logs)

@@ -1,0 +1,130 @@
+"""The folder of a run: one recipe, one process at a time, checkpoints that are whole."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import re
+import socket
+import warnings
+
+import numpy as np
+
+from keras_deit.errors import UserError
+from keras_deit.files import write
+
+
+@contextlib.contextmanager
+def opened(workdir, recipe):
+    """The folder, made where it is not there, for this process and this recipe alone.
+
+    The system ends the lock with the process that holds it, however that ends.
+
+    Raises:
+        UserError: it cannot be written, belongs to another recipe, or a process works in it.
+    """
+    workdir = pathlib.Path(workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"workdir {workdir} is a file: expected a folder, which is made if need be")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = open(workdir / ".lock", "a+")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"workdir {workdir}: expected a folder to write in: {error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            raise UserError(
+                f"workdir {workdir} is in use by {holder}: wait for it, or use another"
+            ) from None
+        except OSError:  # a file system without locks
+            warnings.warn(f"{workdir} cannot be locked: start one run in it only", stacklevel=3)
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        for partial in workdir.rglob(".partial-*"):  # of a process that was killed
+            partial.unlink(missing_ok=True)
+        _agree(workdir, recipe)
+        yield workdir
+
+
+def _agree(workdir, recipe):
+    plan = workdir / "plan.json"
+    try:
+        before = json.loads(plan.read_text())["recipe"] if plan.exists() else None
+    except OSError as error:
+        raise UserError(f"cannot read {plan}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{plan} is not a plan of ours: use another workdir") from error
+    now = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    if before is not None and before != now:
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        changes = ", ".join(f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in names)
+        raise UserError(f"workdir {workdir} belongs to another recipe ({changes}): use another")
+
+
+class Checkpoints:
+    """The last ``keep`` states of a run, in ``folder``, each a safetensors file of arrays by name
+    and a description that JSON can hold."""
+
+    def __init__(self, folder, keep):
+        self.folder, self.keep = folder, keep
+
+    def save(self, step, arrays, description):
+        """Writes a state, whole or not at all, and then removes those older than the last few."""
+        from safetensors.numpy import save_file
+
+        metadata = {"description": json.dumps(description)}
+        path = self.folder / f"{step:09}.safetensors"
+        write(path, lambda partial: save_file(arrays, partial, metadata))
+        for old in self._paths()[: -self.keep]:
+            old.unlink()
+
+    def latest(self):
+        """(path, arrays, description) of the newest state that can be read, None without one."""
+        from safetensors import SafetensorError, safe_open
+
+        for path in reversed(self._paths()):
+            try:
+                with safe_open(path, "numpy") as file:
+                    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                    return path, arrays, json.loads(file.metadata()["description"])
+            except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+                warnings.warn(f"{path} is damaged, the one before is used: {error}", stacklevel=2)
+        return None
+
+    def _paths(self):
+        found = self.folder.glob("*.safetensors") if self.folder.is_dir() else ()
+        return sorted(path for path in found if re.fullmatch(r"\d{9,}", path.stem))
+
+
+def state(model):
+    """Every array that training changes, by name: weights and random states, the optimizer with
+    its moving average, the metrics of the epoch so far."""
+    return {name: np.array(variable) for name, variable in _variables(model)}
+
+
+def restore(model, arrays, path):
+    """Assigns what ``state`` gave. Raises UserError where that was of another model."""
+    variables = dict(_variables(model))
+    if {name: tuple(v.shape) for name, v in variables.items()} != {
+        name: array.shape for name, array in arrays.items()
+    }:
+        raise UserError(f"{path} is a checkpoint of another model: use another workdir")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def _variables(model):
+    kinds = {
+        "model": model.variables,
+        "optimizer": model.optimizer.variables,
+        "metrics": model.metrics_variables,
+    }
+    for kind, variables in kinds.items():
+        yield from ((f"{kind}/{number:04}", variable) for number, variable in enumerate(variables))
