@@ -10,6 +10,10 @@ class UserError(ValueError):
     code = 2
 
 
+class Damaged(UserError):  # noqa: N818
+    """An example of a data set that cannot be read, where the others can."""
+
+
 class Interrupted(UserError):  # noqa: N818
     """A run that a signal ended, saved: the same command goes on with it. Its exit code is 75
     (``EX_TEMPFAIL`` of sysexits.h), of an interrupt from the keyboard 130."""

@@ -2,6 +2,7 @@
 
 import csv
 import pathlib
+import warnings
 
 import numpy as np
 from keras import ops
@@ -93,12 +94,13 @@ def contact_sheet(images, labels, class_names, path, columns=8):
         path: the PNG to write.
     """
     pixels = np.clip(np.asarray(images) * np.array(STD) + np.array(MEAN), 0, 1)
+    columns = min(columns, len(pixels))
     rows = -(-len(pixels) // columns)
     figure, axes = _figure(1.6 * columns, 1.95 * rows, rows, columns)
     axes = np.atleast_1d(axes).reshape(-1)
     for axis, image, label in zip(axes, pixels, np.asarray(labels), strict=False):
         axis.imshow(image)
-        axis.set_title(_mixture(label, class_names), fontsize=7)
+        axis.set_title(_mixture(label, class_names), fontsize=7, parse_math=False)
     for axis in axes:
         axis.axis("off")
     _save(figure, path)
@@ -109,7 +111,9 @@ def _mixture(label, class_names):
     smoothing included."""
     best = np.argsort(-label, kind="stable")[:2]
     shown = [i for i in best if label[i] > 0.05] or best[:1]
-    return "\n".join(f"{class_names[i][:18]} {label[i]:.2f}" for i in shown)
+    names = (name.encode("utf-8", "replace").decode() for name in class_names)
+    names = dict(enumerate(names))
+    return "\n".join(f"{names[i][:18]} {label[i]:.2f}" for i in shown)
 
 
 def _figure(width, height, rows=1, columns=1):
@@ -121,7 +125,9 @@ def _figure(width, height, rows=1, columns=1):
 
 
 def _save(figure, path):
-    write(path, lambda partial: figure.savefig(partial, dpi=120))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in no font's script
+        write(path, lambda partial: figure.savefig(partial, dpi=120))
 
 
 def _column(path, name):

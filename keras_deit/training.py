@@ -63,6 +63,7 @@ def train(recipe, workdir, data_dir=None, quiet=False):
 
 def _train(recipe, workdir, data_dir, teacher, quiet):
     training, validation = data.train(recipe, data_dir), data.evaluation(recipe, data_dir)
+    _same_classes(training, validation, recipe)
     keras.utils.set_random_seed(recipe.seed)
     with _precision(recipe):
         model = _model(recipe, training)
@@ -95,12 +96,23 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
     if recipe.ema:
         write(workdir / "average.keras", journal.average().save)
         scores["average"] = evaluate(journal.averaged, validation)
+    plan["run"]["damaged"] = f"{len(training.samples.damaged)} images were left out"
     reports.write(workdir, recipe, plan, journal.rows, scores, journal.elapsed())
     final = bare(model)
     write(workdir / "last.keras", final.save)
     text = ", ".join(f"{head} {of.top1:.2%}" for head, of in scores["last"].items() if of)
     _say(quiet, f"{recipe.dataset} {recipe.validation_split}: {text}; {workdir / 'report.md'}")
     return final
+
+
+def _same_classes(training, validation, recipe):
+    if training.class_names != validation.class_names:
+        other = sorted(set(training.class_names) ^ set(validation.class_names))
+        names = ", ".join(other[:10]) + ", ..." * (len(other) > 10)
+        raise UserError(
+            f"{recipe.dataset}: {recipe.train_split} has {training.num_classes} classes and"
+            f" {recipe.validation_split} {validation.num_classes}; in one of them alone: {names}"
+        )
 
 
 def _say(quiet, text):

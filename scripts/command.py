@@ -2,31 +2,14 @@
 
 import os
 import sys
-import tempfile
+import traceback
+import warnings
 
+from absl import app, flags, logging
 
-def _import_quietly():
-    """TensorFlow, without what its C++ says of drivers before it reads a log level."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            import tensorflow  # noqa: F401
-        except BaseException:
-            said.seek(0)
-            os.write(stderr, said.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+from scripts import quiet  # noqa: F401 - before anything that imports TensorFlow
 
-
-_import_quietly()
-
-from absl import app, flags, logging  # noqa: E402
-
-from keras_deit.errors import UserError  # noqa: E402
+from keras_deit.errors import UserError  # isort: skip
 
 
 def run(main):
@@ -47,14 +30,26 @@ def _parse(argv):
 
 def _guarded(main):
     logging.set_verbosity(logging.WARNING)  # TFDS would report every file it opens
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         main()
     except UserError as error:
         _fail(error, error.code)
     except KeyboardInterrupt:
-        sys.exit(130)
+        _end(130)
+    except Exception:
+        traceback.print_exc()
+        _end(1)
 
 
 def _fail(message, code=2):
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
+    _end(code)
+
+
+def _end(code):
+    """Ends the process at once: TensorFlow's threads that make images do not always outlive an
+    interpreter that ends by itself."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

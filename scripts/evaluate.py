@@ -13,7 +13,7 @@ VARIANT = flags.DEFINE_enum("variant", None, list(kd.VARIANTS), "What a file's w
 DATASET = flags.DEFINE_string("dataset", None, "TFDS name or folder:<path>.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
 SPLIT = flags.DEFINE_string("split", "validation", "Which part; imagenet_v2 has test alone.")
-IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels; the model's own, if none is given.")
+IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels; else the model's own.", 1)
 CROP = flags.DEFINE_float("crop", 0.875, "The share of an image's side that is seen.", 0.01, 1)
 PUBLISHED = {"imagenet2012": "imagenet", "imagenet2012_real": "real", "imagenet_v2": "v2"}
 

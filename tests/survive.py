@@ -27,17 +27,20 @@ def command(workdir, data_dir, settings):
     return [sys.executable, "-m", "scripts.train", *flags]
 
 
-def survive(folder, kills, epochs, rng, data_dir, number=signal.SIGKILL, say=print):
+def survive(folder, kills, epochs, rng, data_dir, signals=(signal.SIGKILL,), say=print):
     """What differs between a run of ``epochs`` killed ``kills`` times and one left alone."""
     settings = [f"epochs={epochs}"]
     alone, killed = folder / "alone", folder / "killed"
-    setup, steps, _ = _run(command(alone, data_dir, settings))
+    start, *epochs, end = _run(command(alone, data_dir, settings))[0]
+    setup, steps = epochs[0] - start, end - epochs[1]
+    first = epochs[1] - epochs[0]  # an epoch, and the compilation before it
     done = 0
     while not (killed / "last.keras").exists():
-        before = done < kills and rng.random() < 0.2  # the first step
-        delay = rng.uniform(0, setup if before else 1.6 * steps / kills)
-        kill = (number, before, delay) if done < kills else None
-        _, _, output = _run(command(killed, data_dir, settings), kill)
+        before = done < kills and rng.random() < 0.2  # the first epoch
+        delay = rng.uniform(0, setup) if before else rng.uniform(0.5, 1) * first
+        delay += 0 if before else rng.uniform(0, 2) * steps / kills
+        kill = (signals[done % len(signals)], before, delay) if done < kills else None
+        output = _run(command(killed, data_dir, settings), kill)[1]
         done += kill is not None
         went = [line for line in output if line.startswith(("Goes on", "Epoch"))]
         went = f"{went[0]} ... {went[-1]}" if went else "before the first epoch"
@@ -46,10 +49,10 @@ def survive(folder, kills, epochs, rng, data_dir, number=signal.SIGKILL, say=pri
 
 
 def _run(command, kill=None):
-    """Seconds to the first step and from it, and the lines printed, of a command that is sent the
-    signal ``kill[0]``, ``kill[2]`` seconds after its start (``kill[1]``) or its first step."""
-    number, before, delay = kill or (None, True, 1e6)
-    start, output, begun = time.monotonic(), [], None
+    """When a command began, began each epoch and ended, and the lines it printed. It is sent the
+    signal ``kill[0]``, ``kill[2]`` seconds after its start (``kill[1]``) or its first epoch."""
+    number, before, delay = kill or (None, False, 1e6)
+    times, output = [time.monotonic()], []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     timer = threading.Timer(delay, lambda: process.send_signal(number))
     timer.daemon = True
@@ -57,16 +60,17 @@ def _run(command, kill=None):
         timer.start()
     for line in process.stdout:
         output.append(line.rstrip())
-        if begun is None and line.startswith("Epoch"):
-            begun = time.monotonic()
-            if not before:
+        if line.startswith("Epoch"):
+            times.append(time.monotonic())
+            if not before and len(times) == 2:
                 timer.start()
     timer.cancel()
     process.wait()
-    if process.returncode not in (0, 75, -signal.SIGKILL, -signal.SIGTERM):
+    # While things are loaded SIGTERM just ends it; then it saves and says that it can go on.
+    expected = {None: (0,), signal.SIGTERM: (0, 75, -signal.SIGTERM)}.get(number, (0, -9))
+    if process.returncode not in expected:
         raise SystemExit("\n".join(output))
-    end = time.monotonic()
-    return (begun or end) - start, end - (begun or end), output
+    return [*times, time.monotonic()], output
 
 
 def differences(one, other):

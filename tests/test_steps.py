@@ -63,7 +63,9 @@ def wrong(found, truth, start):
         expected, before = truth[name], start["weights/" + name.split("/", 2)[2]]
         # A bias of the keys has no gradient but rounding, which Adam makes steps of.
         if name.endswith("attn.qkv.bias"):
-            value, expected, before = (np.delete(x, slice(12, 24)) for x in (value, expected, before))
+            value, expected, before = (
+                np.delete(x, slice(12, 24)) for x in (value, expected, before)
+            )
         error, moved = value - expected, np.linalg.norm(expected - before)
         if np.abs(error).max() > 1e-4 or np.linalg.norm(error) > 0.01 * moved:
             names.append(name)

@@ -30,8 +30,10 @@ def run(tmp_path_factory, data_dir):
 def test_a_run_leaves_its_files(run):
     workdir, model = run
     files = {path.name for path in workdir.iterdir()}
-    assert files == {"plan.json", "metrics.csv", "best.keras", "last.keras", "teacher"}
+    texts = {"plan.json", "metrics.csv", "report.md", "curves.png", "tensorboard", ".lock"}
+    assert files == texts | {"best.keras", "last.keras", "teacher"}
     assert {p.name for p in (workdir / "teacher").iterdir()} == files - {"teacher"}
+    assert "Hard distillation" in (workdir / "report.md").read_text()
     again = keras.saving.load_model(workdir / "last.keras")
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
     np.testing.assert_array_equal(again(images), model(images))
@@ -42,7 +44,8 @@ def test_a_run_leaves_its_files(run):
         rows = list(csv.DictReader(lines))
     assert [row["epoch"] for row in rows] == ["0", "1"]
     columns = {"loss", "class_loss", "distillation_loss", "agreement", "accuracy", "val_accuracy"}
-    assert set(rows[0]) == columns | {"epoch", "val_loss"}
+    columns |= {"val_class_accuracy", "val_distillation_accuracy", "val_top5", "val_loss"}
+    assert set(rows[0]) == columns | {"epoch", "learning_rate", "images_per_second"}
 
 
 def test_a_finished_run_is_given_back_not_repeated(run, data_dir, capsys):
@@ -113,6 +116,13 @@ CHANGES = {
     "weight_decay": "5",
     "no_decay": "bias",
     "drop_path": "0.6",
+    "dropout": "0.3",
+    "mode": "evaluation",
+    "optimizer": "sgd",
+    "momentum": "0.1",
+    "schedule": "epoch",
+    "clip_norm": "0.1",
+    "precision": "mixed_bfloat16",
     "distillation": "soft",
     "alpha": "0.9",
     "tau": "4",
@@ -124,6 +134,7 @@ BESIDE = {  # what makes a field felt
     "tau": ["distillation=soft"],
     "reduction": ["distillation=soft"],
     "no_decay": ["weight_decay=5"],
+    "momentum": ["optimizer=sgd"],
 }
 ELSEWHERE = {  # fields that change no loss of a run, and what tests them
     "note": "test_a_run_leaves_its_files",
@@ -134,6 +145,12 @@ ELSEWHERE = {  # fields that change no loss of a run, and what tests them
     "max_damaged": "test_too_many_damaged_images_stop_the_training",
     "validation_split": "test_the_validation_split_is_what_is_scored",
     "teacher": "test_another_teacher_teaches_otherwise",
+    "start": "test_a_run_starts_from_weights",
+    "token": "test_a_class_head_learns_from_a_teacher_too",
+    "accumulate": "test_a_batch_in_parts_is_the_same_batch",
+    "ema": "test_a_moving_average_is_kept_beside_the_weights",
+    "save_minutes": "test_a_killed_run_comes_to_the_very_same",
+    "keep": "test_the_last_checkpoints_are_kept",
     "run_eagerly": "test_eager_graph_and_xla_give_the_same_losses",
     "jit_compile": "test_eager_graph_and_xla_give_the_same_losses",
 }
@@ -187,12 +204,14 @@ def test_the_variant_is_what_is_trained(run):
         ("digits_none", ["variant=deit_huge"], "unknown variant 'deit_huge': expected one of"),
         ("digits_hard", ["teacher=nobody"], "checkpoint file, or a recipe: digits_teacher"),
         ("digits_hard", ["teacher=nothing.keras"], "nothing.keras': expected a published"),
-        ("digits_none", ["variant=deit_tiny_patch16_224"], "takes images of 224x224 pixels"),
+        ("digits_none", ["variant=deit_tiny_patch16_224"], "not a whole number of 16-pixel patch"),
         ("digits_none", ["dataset=no_such_set"], "no data set 'no_such_set'"),
         ("digits_none", ["train_split=training"], "train, validation, test"),
         ("digits_none", ["train_split=train[:0]"], "it has train, validation, test"),
         ("digits_none", ["crop=padded", "pad=9"], "at most the image's side, 8"),
-        ("digits_none", ["image_size=16"], "takes images of 8x8 pixels and those of digits are 16"),
+        ("digits_none", ["image_size=15"], "not a whole number of 2-pixel patches"),
+        ("digits_none", ["start=nothing.keras"], "no file nothing.keras"),
+        ("digits_teacher", ["accumulate=2"], "cannot accumulate gradients"),
     ],
 )
 def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
@@ -204,11 +223,48 @@ def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, data_dir):
-    with pytest.raises(kd.UserError, match=r"the loss is (nan|inf) in epoch 1, step \d"):
+    says = r"the loss is (nan|inf) after epoch 1, step \d; there is no checkpoint yet: in another"
+    with pytest.raises(kd.UserError, match=says):
         kd.train(
             recipe("digits_none", "lr=1e29", "warmup_epochs=0", *MODES["eager"]), tmp_path, data_dir
         )
     assert not (tmp_path / "last.keras").exists()
+
+
+def test_a_run_starts_from_weights(run, tmp_path, data_dir):
+    start = run[0] / "best.keras"
+    still = ["lr=1e-12", "warmup_lr=0", "min_lr=0", "weight_decay=0", "epochs=1"]
+    row = recipe("digits_none", f"start={start}", "variant=deit_digits_distilled", *still)
+    model = kd.train(row, tmp_path, data_dir, quiet=True)
+    for one, two in zip(model.get_weights(), kd.load(start).get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-7)
+
+
+def test_a_class_head_learns_from_a_teacher_too(run, tmp_path, data_dir):
+    teacher = f"teacher={run[0] / 'teacher' / 'last.keras'}"
+    row = recipe("digits_hard", "variant=deit_digits", "token=false", teacher)
+    assert not kd.train(row, tmp_path, data_dir, quiet=True).distilled
+    assert "through the class head" in (tmp_path / "report.md").read_text()
+    with pytest.raises(kd.UserError, match="which token=False leaves untaught"):
+        kd.train(recipe("digits_hard", "token=false", teacher), tmp_path / "both", data_dir)
+
+
+@pytest.mark.slow
+def test_a_batch_in_parts_is_the_same_batch(run, eager, tmp_path, data_dir):
+    settings = [*MODES["graph"], "accumulate=4", "drop_path=0"]
+    parts = losses_of(run, tmp_path / "parts", data_dir, *settings)
+    whole = losses_of(run, tmp_path / "whole", data_dir, *settings[:1], "drop_path=0")
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
+
+
+def test_a_moving_average_is_kept_beside_the_weights(tmp_path, data_dir):
+    row = recipe("digits_none", "ema=0.5", "epochs=1")
+    last = kd.train(row, tmp_path, data_dir, quiet=True)
+    average = kd.load(tmp_path / "average.keras")
+    plain = kd.train(recipe("digits_none", "epochs=1"), tmp_path / "plain", data_dir, quiet=True)
+    np.testing.assert_array_equal(last.get_weights()[0], plain.get_weights()[0])
+    assert np.abs(average.get_weights()[0] - last.get_weights()[0]).max() > 1e-4
+    assert "| average |" in (tmp_path / "report.md").read_text()
 
 
 def test_a_regnet_is_no_student(run, tmp_path, data_dir):

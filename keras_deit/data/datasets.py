@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_deit.data.decode import decode
 from keras_deit.data.sources import Folder, Records
-from keras_deit.errors import UserError
+from keras_deit.errors import Damaged, UserError
 
 # Builders of our own, where TFDS has none, or one whose address is dead.
 BUILDERS = {
@@ -44,7 +44,7 @@ class Dataset:
         try:
             image = decode(data)
         except UserError as error:
-            raise UserError(f"{self.where(index)}: {error}") from error
+            raise Damaged(f"{self.where(index)}: {error}") from error
         if image.nbytes <= min(SMALL, self._room):
             self._room -= image.nbytes
             self._cache[index] = image, label
@@ -52,17 +52,20 @@ class Dataset:
 
     def _read(self, index):
         try:
-            return self.source[index]
+            data, label = self.source[index]
+            for one in label if isinstance(label, tuple) else (label,):
+                if not 0 <= one < self.num_classes:
+                    raise ValueError(f"its class is number {one} of {self.num_classes}")
+            return data, label
         except UserError:
             raise
         except Exception as error:  # whatever a reader makes of damaged bytes
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"{self.where(index)}: damaged record: {reason}") from error
+            raise Damaged(f"{self.where(index)}: damaged record: {_reason(error)}") from error
 
     def _label(self, index):
         try:
             return self._read(index)[1]
-        except UserError:
+        except Damaged:
             return -1
 
     @property
@@ -131,8 +134,9 @@ def prepare(name, data_dir=None):
     except UserError:
         raise
     except Exception as error:  # of the network, the disk, the archives, TFDS itself
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{name} could not be prepared: {reason}.{_by_hand(builder)}") from error
+        raise UserError(
+            f"{name} could not be prepared: {_reason(error).rstrip('.:')}.{_by_hand(builder)}"
+        ) from error
     return builder
 
 
@@ -144,8 +148,12 @@ def _open(builder, name, split):
     try:
         source = Records(builder, split)
     except (ValueError, KeyError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"split {split!r} of {name} (it has {known}): {reason}") from error
+        raise UserError(f"split {split!r} of {name} (it has {known}): {_reason(error)}") from error
+    except Exception as error:  # whatever a reader makes of damaged files
+        raise UserError(
+            f"the files of {name} in {builder.data_dir} are damaged or missing:"
+            f" remove that folder and prepare it again: {_reason(error)}"
+        ) from error
     if not len(source):
         raise UserError(f"split {split!r} of {name} (it has {known}): expected at least one image")
     label = builder.info.features[source.label]
@@ -169,6 +177,15 @@ def make_builder(name, data_dir):
         ) from error
     except OSError as error:
         raise UserError(f"data set {name} cannot be kept in {data_dir}: {error}") from error
+    except Exception as error:  # of a description that is damaged
+        raise UserError(
+            f"data set {name} in {data_dir} is described by a damaged dataset_info.json or"
+            f" features.json: remove its folder and prepare it again: {_reason(error)}"
+        ) from error
+
+
+def _reason(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _unprepared(name, data_dir, builder):

@@ -10,7 +10,7 @@ from keras_deit.data import datasets
 from keras_deit.data.mixing import mix, smooth
 from keras_deit.data.order import MIX, SUBSET, VIEW, generator, order
 from keras_deit.data.transforms import training_view
-from keras_deit.errors import UserError
+from keras_deit.errors import Damaged, UserError
 
 REPEATED = 256  # with repeated augmentation an epoch is a multiple of so many samples
 
@@ -34,6 +34,8 @@ class Samples:
     def __init__(self, recipe, data_dir=None):
         self.recipe = recipe
         self.dataset = datasets.load(recipe.dataset, recipe.train_split, data_dir)
+        if self.dataset.num_classes < 2:
+            raise UserError(f"{recipe.dataset} has one class: expected at least two")
         rng = generator(recipe.subset, 0, SUBSET)
         self.indices = self.dataset.fraction(recipe.train_fraction, rng)
         length = len(self.indices) * recipe.passes
@@ -81,13 +83,14 @@ class Samples:
         return view, label
 
     def _readable(self, index):
-        for following in range(index, index + len(self.dataset)):
-            row = following % len(self.dataset)
+        at = int(np.searchsorted(self.indices, index))
+        for row in np.roll(self.indices, -at).tolist() if index in self.damaged else (index,):
             if row not in self.damaged:
                 try:
                     return *self.dataset[row], row
-                except UserError as error:
+                except Damaged as error:
                     self._report(row, str(error))
+                    return self._readable(row)
         raise UserError(f"no readable image in {self.dataset.name}")
 
     def _report(self, index, reason):

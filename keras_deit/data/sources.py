@@ -98,23 +98,28 @@ class Folder:
 
     def __init__(self, root, split):
         root = pathlib.Path(root)
-        part = {"validation": ("validation", "val", "test"), "test": ("test", "val")}
-        names = part.get(split, (split,))
-        found = [root / name for name in names if (root / name).is_dir()]
+        names = {"validation": ("validation", "val")}.get(split, (split,))
+        found = [root / name for name in names if name.isidentifier() and (root / name).is_dir()]
         if not found:
+            missing = root / " or ".join(names) if root.is_dir() else root
             raise UserError(
-                f"no folder {root / names[0]}: expected {root}/train and {root}/val, with a folder"
-                " of images for each class in both"
+                f"no folder {missing}: expected {root}/train and {root}/val, with a folder of"
+                " images for each class in both"
             )
-        self.class_names = tuple(sorted(path.name for path in found[0].iterdir() if path.is_dir()))
+        folders = (path for path in found[0].iterdir() if path.is_dir())
+        self.class_names = tuple(sorted(p.name for p in folders if not p.name.startswith(".")))
         self.files = [
             (path, label)
             for label, name in enumerate(self.class_names)
             for path in sorted((found[0] / name).rglob("*"))
-            if path.suffix.lower() in SUFFIXES and path.is_file()
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
         ]
         if not self.files:
             raise UserError(f"no images in {found[0]}: expected a folder of them for each class")
+        empty = set(range(len(self.class_names))) - {label for _, label in self.files}
+        if empty:
+            names = ", ".join(self.class_names[label] for label in sorted(empty))
+            raise UserError(f"{found[0]} has no images of {names}: add some, or remove the folder")
 
     def __len__(self):
         return len(self.files)

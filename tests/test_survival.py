@@ -1,0 +1,63 @@
+"""A run goes on after whatever ended it, and its folder is one process' alone."""
+
+import random
+import signal
+
+import numpy as np
+import pytest
+
+import keras_deit as kd
+from keras_deit import workdirs
+from keras_deit.errors import Interrupted
+from tests.survive import survive
+
+
+@pytest.mark.slow
+def test_a_killed_run_comes_to_the_very_same(tmp_path, data_dir):
+    signals = (signal.SIGTERM, signal.SIGKILL)
+    assert not survive(tmp_path, 2, 6, random.Random(1), data_dir, signals)
+
+
+def states(folder, keep=2):
+    store = workdirs.Checkpoints(folder, keep)
+    for step in (5, 10, 1_000_000_000):
+        store.save(step, {"weights": np.full(3, step)}, {"epoch": step})
+    return store
+
+
+def test_the_last_checkpoints_are_kept(tmp_path):
+    path, arrays, description = states(tmp_path).latest()
+    assert description == {"epoch": 1_000_000_000}
+    np.testing.assert_array_equal(arrays["weights"], [1_000_000_000] * 3)
+    assert path == max(tmp_path.iterdir(), key=lambda path: int(path.stem))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\0\0\0\0\0\0\0{}", bytes(100)])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, content):
+    store = states(tmp_path)
+    store.latest()[0].write_bytes(content)
+    with pytest.warns(UserWarning, match=r"1000000000.safetensors is damaged, the one before"):
+        assert store.latest()[2] == {"epoch": 10}
+
+
+def test_a_folder_is_one_process_alone(tmp_path):
+    row = kd.RECIPES["digits_none"]
+    with workdirs.opened(tmp_path, row):
+        says = pytest.raises(kd.UserError, match=r"in use by process \d+ on .*: wait for it")
+        with says, workdirs.opened(tmp_path, row):
+            pass
+    with workdirs.opened(tmp_path, row):  # what is left of the lock is none
+        pass
+
+
+def test_half_written_files_of_a_killed_process_go(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ".partial-1-000000005.safetensors").touch()
+    with workdirs.opened(tmp_path, kd.RECIPES["digits_none"]):
+        assert not list(tmp_path.rglob(".partial*"))
+
+
+def test_the_exit_code_says_that_a_run_can_go_on():
+    assert Interrupted("", signal.SIGTERM).code == 75
+    assert Interrupted("", signal.SIGINT).code == 130
