@@ -53,19 +53,19 @@ def _run(command, kill=None):
     signal ``kill[0]``, ``kill[2]`` seconds after its start (``kill[1]``) or its first epoch."""
     number, before, delay = kill or (None, False, 1e6)
     times, output = [time.monotonic()], []
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    timer = threading.Timer(delay, lambda: process.send_signal(number))
-    timer.daemon = True
-    if before:
-        timer.start()
-    for line in process.stdout:
-        output.append(line.rstrip())
-        if line.startswith("Epoch"):
-            times.append(time.monotonic())
-            if not before and len(times) == 2:
-                timer.start()
-    timer.cancel()
-    process.wait()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        timer = threading.Timer(delay, lambda: process.send_signal(number))
+        timer.daemon = True
+        if before:
+            timer.start()
+        for line in process.stdout:
+            output.append(line.rstrip())
+            if line.startswith("Epoch"):
+                times.append(time.monotonic())
+                if not before and len(times) == 2:
+                    timer.start()
+        timer.cancel()
     # While things are loaded SIGTERM just ends it; then it saves and says that it can go on.
     expected = {None: (0,), signal.SIGTERM: (0, 75, -signal.SIGTERM)}.get(number, (0, -9))
     if process.returncode not in expected:

@@ -77,6 +77,18 @@ def test_a_damaged_record_is_left_out_of_training_and_an_error_in_evaluation(tmp
         list(kd.data.images("digits", "train", tmp_path, size=(8, 8)))
 
 
+@pytest.mark.parametrize("kind", ["tfrecord", "array_record"])
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_missing_shard_is_named_at_once(tmp_path, kind, left):
+    Digits(data_dir=tmp_path).download_and_prepare(file_format=kind)
+    (shard,) = tmp_path.rglob(f"*train.{kind}*")
+    shard.unlink()
+    if left is not None:
+        shard.write_bytes(left)
+    with pytest.raises(kd.UserError, match=rf"remove that folder.*{shard.name} is missing"):
+        datasets.load("digits", "train", tmp_path)
+
+
 def cars_by_hand(folder):
     """Four cars as the original distribution has them."""
     folder.mkdir(parents=True)
@@ -261,3 +273,24 @@ def test_a_damaged_image_is_an_error_in_evaluation(tmp_path):
     root = damaged(tmp_path)
     with pytest.raises(Exception, match=r"bee/0.jpg: damaged image"):
         list(kd.data.images(f"folder:{root}", "train", size=(16, 16)))
+
+
+def test_classes_of_both_parts_must_be_the_same(tmp_path):
+    root = folder(tmp_path / "images")
+    (root / "val" / "bee").rename(root / "val" / "wasp")
+    says = r"train has 3 classes and validation 3; in one of them alone: bee, wasp"
+    with pytest.raises(kd.UserError, match=says):
+        kd.train(recipe(root), tmp_path / "run")
+    (root / "train" / "empty").mkdir()
+    with pytest.raises(kd.UserError, match="has no images of empty: add some, or remove"):
+        kd.data.train(recipe(root))
+
+
+def test_hidden_files_are_no_images_and_a_part_is_a_folder(tmp_path):
+    root = folder(tmp_path / "images")
+    (root / "train" / ".checkpoints").mkdir()
+    (root / "train" / "bee" / "._0.jpg").touch()
+    assert kd.data.train(recipe(root)).num_classes == 3
+    for split in ("test", "", "..", "val/../train"):
+        with pytest.raises(kd.UserError, match=r"no folder .*: expected"):
+            datasets.load(f"folder:{root}", split)

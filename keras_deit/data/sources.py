@@ -26,6 +26,10 @@ class Records:
         self.image, self.label = builder.info.supervised_keys
         decoders = {self.image: tfds.decode.SkipDecoding()}
         formats = {kind.value: kind for kind in builder.info.available_file_formats()}
+        files = [part.filename for part in builder.info.splits[split].file_instructions]
+        gone = [file for file in files if not os.path.isfile(file) or not os.path.getsize(file)]
+        if gone and builder.info.file_format in formats.values():
+            raise OSError(f"{gone[0]} is missing or empty")
         if "array_record" in formats:
             self.source = builder.as_data_source(
                 split, decoders=decoders, file_format=formats["array_record"]
@@ -53,6 +57,7 @@ class TFRecords:
         instructions = builder.info.splits[split].file_instructions
         self.files = [instruction.filename for instruction in instructions]
         self.skips = [instruction.skip for instruction in instructions]
+        self.counts = {part.filename: part.examples_in_shard for part in instructions}
         self.starts = np.cumsum([0, *(instruction.take for instruction in instructions)])
         self.places, self.lock = {}, threading.Lock()
 
@@ -64,7 +69,7 @@ class TFRecords:
         file = self.files[number]
         with self.lock:
             if file not in self.places:
-                self.places[file] = _places(file)
+                self.places[file] = _places(file, self.counts[file])
         start, length = self.places[file][index - self.starts[number] + self.skips[number]]
         with open(file, "rb") as shard:
             shard.seek(start)
@@ -77,7 +82,7 @@ class TFRecords:
         return features.deserialize_example_np(example, decoders=self.decoders)
 
 
-def _places(file):
+def _places(file, count):
     """(start, length) of each record: a record is its length in 8 bytes, 4 of checksum, its data
     and 4 of checksum (TensorFlow's ``record_writer.h``)."""
     places, at, size = [], 0, os.path.getsize(file)
@@ -89,6 +94,8 @@ def _places(file):
                 raise UserError(f"{file} is truncated: prepare its data set again")
             places.append((at + 12, length))
             at += 16 + length
+    if len(places) != count:
+        raise UserError(f"{file} has {len(places)} of {count} records: prepare its data set again")
     return places
 
 
