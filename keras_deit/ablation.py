@@ -8,6 +8,7 @@ import os
 import pathlib
 import signal
 import statistics
+import threading
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
@@ -78,10 +79,15 @@ def _recipe(recipe, seed, workdir):
 
 
 def _start(threads):
-    """In each process: its share of the cores, and a silent end by Ctrl-C."""
+    """In each process: its share of the cores, and an end with the process that started it."""
     import tensorflow as tf
 
+    def follow():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=follow, daemon=True).start()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 

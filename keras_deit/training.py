@@ -51,6 +51,11 @@ def train(recipe, workdir, data_dir=None, quiet=False):
             loss that is no number any more.
         Interrupted: SIGTERM or Ctrl-C came; the run is saved.
     """
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"recipes train on the TensorFlow backend, not on {keras.backend.backend()}: set"
+            " KERAS_BACKEND=tensorflow, or call fit yourself"
+        )
     with opened(workdir, recipe) as workdir:
         last = workdir / "last.keras"
         if last.exists():

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_deit as kd
+from keras_deit.files import bare
 from keras_deit.layers import DropPath
 from tests.conftest import fill
 
@@ -176,3 +177,20 @@ def test_logits_are_float32_under_every_policy(policy):
         assert np.isfinite(np.array(logits)).all()
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def test_softmax_and_logits_are_float32_in_mixed_precision(tiny, tmp_path):
+    images = np.random.default_rng(0).normal(size=(2, 24, 16, 3)).astype("float32")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = kd.DeiT(**tiny.fields)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(tiny.get_weights())
+    block = mixed.blocks[0]
+    assert mixed.tokens(mixed.patch_embed(images)).dtype == "bfloat16"
+    assert block.attn.attend(block.norm1(mixed._embed(images)))[0].dtype == "float32"
+    assert all(head.dtype == "float32" for head in mixed.logits(images))
+    difference = np.abs(mixed(images) - tiny(images)).max()
+    assert 0 < difference < 0.05
+    np.testing.assert_array_equal(bare(mixed)(images), tiny(images))  # as it is saved
