@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_deit import replicas
 from keras_deit.errors import UserError
 
 KINDS = ("hard", "soft")
@@ -73,9 +74,9 @@ class Distillation:
 
     def update_metrics(self, label_loss, logits, target, weights=None):
         """Adds a batch to the running means."""
-        count = ops.shape(logits)[0]
-        self._label_loss.update_state(label_loss, sample_weight=count)
-        teacher_loss = self.distillation_loss(logits, target, weights)
+        count, whole = ops.shape(logits)[0], replicas.count()
+        self._label_loss.update_state(label_loss * whole, sample_weight=count)
+        teacher_loss = self.distillation_loss(logits, target, weights) * whole
         self._teacher_loss.update_state(teacher_loss, sample_weight=count)
         agrees = ops.equal(ops.argmax(logits, axis=-1), ops.argmax(target, axis=-1))
         self._agreement.update_state(ops.cast(agrees, "float32"), sample_weight=weights)

@@ -10,6 +10,8 @@ import math
 import keras
 from keras import ops
 
+from keras_deit import replicas
+
 EPSILON = 1e-6  # LayerNorm
 
 
@@ -156,7 +158,7 @@ class DropPath(keras.layers.Layer):
     def call(self, x, training=False):
         if not training or not self.rate:
             return x
-        kept = _uniform(ops.shape(x)[0], self.seeds.next()) >= self.rate
+        kept = _uniform(ops.shape(x)[0], self.seeds.next(), replicas.index()) >= self.rate
         kept = ops.reshape(ops.cast(kept, x.dtype), (-1,) + (1,) * (len(x.shape) - 1))
         return x * kept / (1 - self.rate)
 
@@ -173,20 +175,21 @@ class Dropout(DropPath):
         if not training or not self.rate:
             return x
         shape = ops.shape(x)
-        kept = _uniform(math.prod(shape[1:]) * shape[0], self.seeds.next()) >= self.rate
+        count = math.prod(shape[1:]) * shape[0]
+        kept = _uniform(count, self.seeds.next(), replicas.index()) >= self.rate
         return x * ops.reshape(ops.cast(kept, x.dtype), shape) / (1 - self.rate)
 
 
-def _uniform(count, seed):
-    """``count`` uniform numbers in [0, 1) from a pair of integers, by the finaliser of MurmurHash3
-    (A. Appleby). The same on every backend, compiled or not: TensorFlow's own numbers change under
-    XLA, whatever algorithm is asked for."""
+def _uniform(count, seed, replica=0):
+    """``count`` uniform numbers in [0, 1) from a pair of integers and the replica's number, by the
+    finaliser of MurmurHash3 (A. Appleby). The same on every backend, compiled or not: TensorFlow's
+    own numbers change under XLA, whatever algorithm is asked for."""
 
     def word(value):
         return ops.cast(value, "uint32")
 
     x = word(ops.arange(count))
-    for part in (0, seed[0], seed[1]):
+    for part in (replica, seed[0], seed[1]):
         x = ops.bitwise_xor(x, word(part))
         for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
             x = ops.multiply(ops.bitwise_xor(x, ops.right_shift(x, word(shift))), word(factor))

@@ -3,8 +3,11 @@
 import keras
 from keras import ops
 
+from keras_deit import replicas
 from keras_deit.errors import UserError, only_keras, pair, whole
 from keras_deit.layers import EPSILON, Block, Dropout, PatchEmbedding, TokenEmbedding
+
+CLIPS = ("clipnorm", "global_clipnorm", "clipvalue")
 
 
 @keras.saving.register_keras_serializable("keras_deit")
@@ -142,6 +145,12 @@ class DeiT(keras.Model):
             )
         self.distillation, self.accumulate = distillation, accumulate
         super().compile(*args, **kwargs)
+        clips = any(getattr(self.optimizer, name, None) for name in CLIPS)
+        if replicas.count() > 1 and clips and not hasattr(type(self.optimizer), "averages"):
+            raise UserError(
+                "Keras' optimizers clip the gradients of each replica before they are summed:"
+                " expected one of keras_deit.optimizer, or no clipping"
+            )
         if self.optimizer and not self.optimizer.built:  # not in the first step, traced twice then
             self.optimizer.build(self.trainable_variables)
 
@@ -153,7 +162,7 @@ class DeiT(keras.Model):
     def train_step(self, *args):
         """One update. With a ``Distillation`` the class head learns the labels and the
         distillation head the teacher, on the same images (paper, section 4)."""
-        if self.distillation is None and self.accumulate == 1:
+        if self.distillation is None and self.accumulate == replicas.count() == 1:
             return super().train_step(*args)
         import tensorflow as tf
 
@@ -175,7 +184,8 @@ class DeiT(keras.Model):
         return self.get_metrics_result()
 
     def _gradients(self, images, labels, weights=None):
-        """Those of the loss on some images, which are also added to the metrics."""
+        """Those of the loss on some images, which are also added to the metrics. Under a strategy
+        Keras divides a loss by the number of replicas, and their gradients are summed."""
         import tensorflow as tf
 
         distillation = self.distillation
@@ -186,12 +196,24 @@ class DeiT(keras.Model):
             label_loss = loss = self.compute_loss(images, labels, heads, weights, training=True)
             if distillation:
                 loss = distillation.loss(label_loss, logits[-1], target, weights)
-            scaled = self.optimizer.scale_loss(loss)
-        self._loss_tracker.update_state(loss, sample_weight=ops.shape(images)[0])
+            scaled = self.optimizer.scale_loss(loss * replicas.share(images))
+        whole = loss * replicas.count()
+        self._loss_tracker.update_state(whole, sample_weight=ops.shape(images)[0])
         if distillation:
             distillation.update_metrics(label_loss, logits[-1], target, weights)
         self.compute_metrics(images, labels, fuse(logits), weights)
         return tape.gradient(scaled, self.trainable_weights)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Keras looks at a batch whether or not anything is left to build, and at the mean of the
+        replicas' parts, which may be of different sizes: at the first one's, here."""
+        if self._compile_metrics is None or self._compile_metrics.built:
+            return
+        if iterator is not None and self._distribute_strategy is not None:
+            _, _, batches = next(iter(iterator))
+            local = self.distribute_strategy.experimental_local_results
+            data_batch = keras.tree.map_structure(lambda x: local(x)[0], next(batches))
+        super()._maybe_symbolic_build(data_batch=data_batch)
 
     def test_step(self, *args):
         """Keras' own, without the distillation's metrics, which belong to training."""

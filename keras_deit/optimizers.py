@@ -4,9 +4,19 @@ import keras
 from keras import ops
 
 
-class _Averaging:
+class _Exact:
     """A moving average of the weights as timm's ``ModelEma`` keeps it: it begins at the initial
-    weights, and the weights themselves are never overwritten by it, as Keras would in the end."""
+    weights, and the weights themselves are never overwritten by it, as Keras would in the end.
+    And gradients that are clipped after they were summed over replicas; Keras clips each one's."""
+
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        add = getattr(super(), "_all_reduce_sum_gradients", None)  # of Keras on TensorFlow
+        if add is not None:
+            grads = [grad for grad, _ in add(list(zip(grads, trainable_variables, strict=True)))]
+        super()._backend_apply_gradients(grads, trainable_variables)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars
 
     def build(self, variables):
         built = self.built
@@ -28,7 +38,7 @@ class _Averaging:
         pass
 
 
-class AdamW(_Averaging, keras.optimizers.AdamW):
+class AdamW(_Exact, keras.optimizers.AdamW):
     """PyTorch's AdamW: epsilon is added to the corrected root (Keras adds it before)."""
 
     def update_step(self, gradient, variable, learning_rate):
@@ -42,7 +52,7 @@ class AdamW(_Averaging, keras.optimizers.AdamW):
         self.assign_sub(variable, learning_rate * mean / (root + self.epsilon))
 
 
-class SGD(_Averaging, keras.optimizers.SGD):
+class SGD(_Exact, keras.optimizers.SGD):
     """PyTorch's SGD with Nesterov momentum: weight decay is part of the gradient, and the learning
     rate no part of the velocity."""
 
@@ -58,5 +68,5 @@ class SGD(_Averaging, keras.optimizers.SGD):
         self.assign_sub(variable, learning_rate * (gradient + self.momentum * velocity))
 
 
-class Lamb(_Averaging, keras.optimizers.Lamb):
+class Lamb(_Exact, keras.optimizers.Lamb):
     """Keras' own."""

@@ -8,7 +8,7 @@ from importlib import metadata
 
 import keras
 
-from keras_deit import data, reports
+from keras_deit import data, replicas, reports
 from keras_deit.checkpoints import load
 from keras_deit.data.batches import plain_failures
 from keras_deit.distillation import Distillation
@@ -63,7 +63,8 @@ def train(recipe, workdir, data_dir=None, quiet=False):
                 print(f"{workdir} is finished: {last}")
             return load(last)
         teacher = _teacher(recipe, workdir, data_dir, quiet)
-        return _train(recipe, workdir, data_dir, teacher, quiet)
+        with _devices(recipe):
+            return _train(recipe, workdir, data_dir, teacher, quiet)
 
 
 def _train(recipe, workdir, data_dir, teacher, quiet):
@@ -125,6 +126,22 @@ def _say(quiet, text):
         print(text, flush=True)
 
 
+def _devices(recipe):
+    """A context in which models are made for the recipe's strategy."""
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    several = len(devices) > 1 and devices[0].device_type == "GPU"
+    if recipe.strategy == "single" or (recipe.strategy == "auto" and not several):
+        return contextlib.nullcontext()
+    if recipe.jit_compile == "true":
+        raise UserError(
+            "a whole step cannot be compiled by XLA for several devices: expected"
+            " jit_compile=auto or strategy=single"
+        )
+    return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
+
+
 @contextlib.contextmanager
 def _precision(recipe):
     """Within it, models are made for the recipe's precision."""
@@ -147,7 +164,7 @@ def _teacher(recipe, workdir, data_dir, quiet):
             f"teacher {recipe.teacher!r}: expected a published model, a checkpoint file, or a"
             f" recipe: {known}"
         )
-    with _precision(recipe):
+    with _devices(recipe), _precision(recipe):
         return load(recipe.teacher)
 
 
@@ -195,7 +212,7 @@ def _compile(model, recipe, teacher, steps):
 def _jit(recipe, model):
     if recipe.jit_compile != "auto":
         return recipe.jit_compile == "true"
-    if recipe.run_eagerly:
+    if recipe.run_eagerly or replicas.count() > 1:
         return False
     return True if model.count_params() >= LARGE else "auto"
 
@@ -210,7 +227,8 @@ def _plan(recipe, model, training, validation):
     teach += f", tau {recipe.tau:g}, divided by {recipe.reduction}" * (
         recipe.distillation == "soft"
     )
-    whole = f"{training.batch_size} on 1 device"
+    devices = replicas.count()
+    whole = f"{training.batch_size} on {devices} device{'s' * (devices > 1)}"
     if recipe.accumulate > 1:
         whole += f", in {recipe.accumulate} parts"
     if recipe.repeats > 1:

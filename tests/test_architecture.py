@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 LAYERS = [
     {"errors", "variants"},
     {"files"},
-    {"recipe", "workdirs"},
+    {"recipe", "workdirs", "replicas"},
     {"recipes", "optimizers"},
     {"layers", "optimization", "distillation", "teachers", "data"},
     {"model"},

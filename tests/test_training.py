@@ -149,6 +149,7 @@ ELSEWHERE = {  # fields that change no loss of a run, and what tests them
     "token": "test_a_class_head_learns_from_a_teacher_too",
     "accumulate": "test_a_batch_in_parts_is_the_same_batch",
     "ema": "test_a_moving_average_is_kept_beside_the_weights",
+    "strategy": "test_a_recipe_on_two_replicas_is_that_on_one_device",
     "save_minutes": "test_a_killed_run_comes_to_the_very_same",
     "keep": "test_the_last_checkpoints_are_kept",
     "run_eagerly": "test_eager_graph_and_xla_give_the_same_losses",

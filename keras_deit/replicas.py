@@ -1,0 +1,34 @@
+"""The replicas of a step under ``tf.distribute``: one, number 0, everywhere else."""
+
+import keras
+
+
+def count():
+    """How many replicas the step at hand has."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def index():
+    """Which replica this is."""
+    if count() == 1:
+        return 0
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return context.replica_id_in_sync_group if context else 0
+
+
+def share(images):
+    """What the mean loss over this replica's images counts in the sum of all replicas' means, for
+    that to be ``count()`` times the mean over all images: 1 where all replicas have as many."""
+    if count() == 1:
+        return 1.0
+    import tensorflow as tf
+
+    here = tf.cast(tf.shape(images)[0], tf.float32)
+    total = tf.distribute.get_replica_context().all_reduce("SUM", here)
+    return here * count() / total
