@@ -46,9 +46,10 @@ def run_curves(rows, path):
     epochs = [row["epoch"] + 1 for row in rows]
     for axis, word in zip(axes, ("loss", "accuracy"), strict=True):
         for name in (name for name in rows[0] if name.endswith(word)):
-            label = name.removesuffix(word).replace("_", " ").strip() or "training"
+            label = name.removesuffix(word).replace("val_", "validation ").replace("_", " ")
             style = "-" if name.startswith("val") else "--"
-            axis.plot(epochs, [row[name] for row in rows], style, label=label, marker=".")
+            values = [row[name] for row in rows]
+            axis.plot(epochs, values, style, label=label.strip() or "training", marker=".")
         axis.set(xlabel="epoch", title=word)
         axis.legend(frameon=False)
         axis.grid(alpha=0.3)

@@ -1,6 +1,10 @@
 """The replicas of a step under ``tf.distribute``: one, number 0, everywhere else."""
 
+import contextlib
+
 import keras
+
+from keras_deit.errors import UserError
 
 
 def count():
@@ -32,3 +36,20 @@ def share(images):
     here = tf.cast(tf.shape(images)[0], tf.float32)
     total = tf.distribute.get_replica_context().all_reduce("SUM", here)
     return here * count() / total
+
+
+def scope(recipe):
+    """The context in which models are made for the recipe's ``strategy``: a ``MirroredStrategy`` of
+    this host's GPUs, or, where there are none and it is asked for, of its logical CPU devices."""
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    several = len(devices) > 1 and devices[0].device_type == "GPU"
+    if recipe.strategy == "single" or (recipe.strategy == "auto" and not several):
+        return contextlib.nullcontext()
+    if recipe.jit_compile == "true":
+        raise UserError(
+            "a whole step cannot be compiled by XLA for several devices: expected"
+            " jit_compile=auto or strategy=single"
+        )
+    return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()

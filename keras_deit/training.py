@@ -1,10 +1,7 @@
 """One training run: the one place that joins recipe, data, model, teacher and optimizer to fit."""
 
 import contextlib
-import dataclasses
 import pathlib
-import platform
-from importlib import metadata
 
 import keras
 
@@ -17,7 +14,8 @@ from keras_deit.evaluation import evaluate
 from keras_deit.factory import build
 from keras_deit.files import bare, write, write_json
 from keras_deit.journal import Journal, Progress
-from keras_deit.optimization import learning_rate, loss, optimizer
+from keras_deit.optimization import loss, optimizer
+from keras_deit.plans import make_plan
 from keras_deit.recipes import RECIPES
 from keras_deit.variants import VARIANTS, DeiTVariant
 from keras_deit.workdirs import opened
@@ -63,7 +61,7 @@ def train(recipe, workdir, data_dir=None, quiet=False):
                 print(f"{workdir} is finished: {last}")
             return load(last)
         teacher = _teacher(recipe, workdir, data_dir, quiet)
-        with _devices(recipe):
+        with replicas.scope(recipe):
             return _train(recipe, workdir, data_dir, teacher, quiet)
 
 
@@ -74,7 +72,7 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
     with _precision(recipe):
         model = _model(recipe, training)
     _compile(model, recipe, teacher, training.steps)
-    plan = _plan(recipe, model, training, validation)
+    plan = make_plan(recipe, model, training, validation)
     write_json(workdir / "plan.json", plan)
     if not quiet:
         print("\n".join(f"{name:>15}  {value}" for name, value in plan["run"].items()), flush=True)
@@ -126,22 +124,6 @@ def _say(quiet, text):
         print(text, flush=True)
 
 
-def _devices(recipe):
-    """A context in which models are made for the recipe's strategy."""
-    import tensorflow as tf
-
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    several = len(devices) > 1 and devices[0].device_type == "GPU"
-    if recipe.strategy == "single" or (recipe.strategy == "auto" and not several):
-        return contextlib.nullcontext()
-    if recipe.jit_compile == "true":
-        raise UserError(
-            "a whole step cannot be compiled by XLA for several devices: expected"
-            " jit_compile=auto or strategy=single"
-        )
-    return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
-
-
 @contextlib.contextmanager
 def _precision(recipe):
     """Within it, models are made for the recipe's precision."""
@@ -164,7 +146,7 @@ def _teacher(recipe, workdir, data_dir, quiet):
             f"teacher {recipe.teacher!r}: expected a published model, a checkpoint file, or a"
             f" recipe: {known}"
         )
-    with _devices(recipe), _precision(recipe):
+    with replicas.scope(recipe), _precision(recipe):
         return load(recipe.teacher)
 
 
@@ -215,45 +197,3 @@ def _jit(recipe, model):
     if recipe.run_eagerly or replicas.count() > 1:
         return False
     return True if model.count_params() >= LARGE else "auto"
-
-
-def _plan(recipe, model, training, validation):
-    size = "x".join(map(str, training.element_spec[0].shape[1:3]))
-    warmup = f"warm-up {recipe.warmup_epochs:g} epochs from {recipe.warmup_lr:g}"
-    if recipe.warmup_epochs >= recipe.epochs:
-        warmup += " (as long as the run: it ends below the peak)"
-    pupil = "token" if recipe.token else "class head"
-    teach = f"{recipe.teacher}, {recipe.distillation} through the {pupil}, alpha {recipe.alpha:g}"
-    teach += f", tau {recipe.tau:g}, divided by {recipe.reduction}" * (
-        recipe.distillation == "soft"
-    )
-    devices = replicas.count()
-    whole = f"{training.batch_size} on {devices} device{'s' * (devices > 1)}"
-    if recipe.accumulate > 1:
-        whole += f", in {recipe.accumulate} parts"
-    if recipe.repeats > 1:
-        whole += f", {recipe.repeats} views of an image"
-    rules = [recipe.optimizer, f"weight decay {recipe.weight_decay:g}"]
-    rules += [f"none on {', '.join(recipe.no_decay)}"]
-    rules += [f"norm clipped to {recipe.clip_norm:g}"] * bool(recipe.clip_norm)
-    rules += [f"moving average {recipe.ema:g}"] * bool(recipe.ema)
-    run = {
-        "recipe": recipe.note,
-        "model": f"{recipe.variant}, {model.count_params():,} parameters, {size} pixels",
-        "start": recipe.start or "random weights",
-        "data": f"{recipe.dataset}: {training.images:,} training and {validation.images:,}"
-        f" validation images, {training.num_classes} classes",
-        "batch": whole,
-        "steps": f"{training.steps} x {recipe.epochs} epochs ({recipe.passes} passes each)",
-        "learning rate": f"{recipe.lr:g} at 512 images, {learning_rate(recipe):g} at"
-        f" {recipe.batch_size}; {warmup}, cosine to {recipe.min_lr:g}, by {recipe.schedule}s",
-        "optimizer": ", ".join(rules),
-        "mode": recipe.mode,
-        "teacher": "none" if recipe.teacher is None else teach,
-        "precision": recipe.precision,
-        "XLA": "on" if model.jit_compile else "off",
-        "checkpoints": f"every {recipe.save_minutes:g} minutes, the last {recipe.keep}",
-    }
-    versions = {name: metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
-    versions["python"] = platform.python_version()
-    return {"recipe": dataclasses.asdict(recipe), "run": run, "versions": versions}

@@ -18,7 +18,7 @@ LAYERS = [
     {"model"},
     {"factory", "evaluation"},
     {"checkpoints", "journal", "plots"},
-    {"benchmarks", "reports"},
+    {"benchmarks", "plans", "reports"},
     {"training"},
     {"ablation"},
 ]

@@ -1,0 +1,57 @@
+"""What a run is going to do: printed before its first step, and kept as ``plan.json``."""
+
+import dataclasses
+import platform
+from importlib import metadata
+
+from keras_deit import replicas
+from keras_deit.optimization import learning_rate
+
+
+def make_plan(recipe, model, training, validation):
+    """A dict of "recipe", its fields; "run", what comes of them, as texts; and "versions".
+
+    Args:
+        recipe: a ``Recipe``.
+        model: what it trains, compiled.
+        training, validation: its batches.
+    """
+    size = "x".join(map(str, training.element_spec[0].shape[1:3]))
+    warmup = f"warm-up {recipe.warmup_epochs:g} epochs from {recipe.warmup_lr:g}"
+    if recipe.warmup_epochs >= recipe.epochs:
+        warmup += " (as long as the run: it ends below the peak)"
+    pupil = "token" if recipe.token else "class head"
+    teach = f"{recipe.teacher}, {recipe.distillation} through the {pupil}, alpha {recipe.alpha:g}"
+    teach += f", tau {recipe.tau:g}, divided by {recipe.reduction}" * (
+        recipe.distillation == "soft"
+    )
+    devices = replicas.count()
+    whole = f"{training.batch_size} on {devices} device{'s' * (devices > 1)}"
+    if recipe.accumulate > 1:
+        whole += f", in {recipe.accumulate} parts"
+    if recipe.repeats > 1:
+        whole += f", {recipe.repeats} views of an image"
+    rules = [recipe.optimizer, f"weight decay {recipe.weight_decay:g}"]
+    rules += [f"none on {', '.join(recipe.no_decay)}"]
+    rules += [f"norm clipped to {recipe.clip_norm:g}"] * bool(recipe.clip_norm)
+    rules += [f"moving average {recipe.ema:g}"] * bool(recipe.ema)
+    run = {
+        "recipe": recipe.note,
+        "model": f"{recipe.variant}, {model.count_params():,} parameters, {size} pixels",
+        "start": recipe.start or "random weights",
+        "data": f"{recipe.dataset}: {training.images:,} training and {validation.images:,}"
+        f" validation images, {training.num_classes} classes",
+        "batch": whole,
+        "steps": f"{training.steps} x {recipe.epochs} epochs ({recipe.passes} passes each)",
+        "learning rate": f"{recipe.lr:g} at 512 images, {learning_rate(recipe):g} at"
+        f" {recipe.batch_size}; {warmup}, cosine to {recipe.min_lr:g}, by {recipe.schedule}s",
+        "optimizer": ", ".join(rules),
+        "mode": recipe.mode,
+        "teacher": "none" if recipe.teacher is None else teach,
+        "precision": recipe.precision,
+        "XLA": "on" if model.jit_compile else "off",
+        "checkpoints": f"every {recipe.save_minutes:g} minutes, the last {recipe.keep}",
+    }
+    versions = {name: metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
+    versions["python"] = platform.python_version()
+    return {"recipe": dataclasses.asdict(recipe), "run": run, "versions": versions}
