@@ -6,6 +6,9 @@ import pathlib
 
 from keras_deit.errors import UserError
 
+UMASK = os.umask(0)
+os.umask(UMASK)
+
 
 def write(path, writer):
     """Calls ``writer`` with a path of the same suffix beside ``path``, then renames that to it.
@@ -18,6 +21,7 @@ def write(path, writer):
             writer(partial)
             with open(partial, "rb") as written:
                 os.fsync(written.fileno())
+            os.chmod(partial, 0o666 & ~UMASK)  # some libraries keep a file to its owner
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)

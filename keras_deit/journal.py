@@ -1,6 +1,7 @@
 """What a run does beside its steps: validate, record, keep the best, save, stop, and go on."""
 
 import csv
+import dataclasses
 import io
 import math
 import signal
@@ -13,7 +14,7 @@ import numpy as np
 from keras_deit.errors import Interrupted, UserError
 from keras_deit.evaluation import evaluate, predictor
 from keras_deit.files import bare, write
-from keras_deit.workdirs import Checkpoints, restore, state
+from keras_deit.workdirs import Checkpoints, restore, same_recipe, state
 
 SHARE = 0.05  # of the time, that saving may take
 
@@ -27,8 +28,9 @@ class Journal(keras.callbacks.Callback):
         seconds: what it has taken, earlier processes included.
     """
 
-    def __init__(self, recipe, workdir, validation, steps):
+    def __init__(self, recipe, workdir, validation, steps, planned):
         super().__init__()
+        self.planned = planned
         self.recipe, self.workdir, self.validation, self.steps = recipe, workdir, validation, steps
         self.checkpoints = Checkpoints(workdir / "checkpoints", recipe.keep)
         self.rows, self.pending = [], None  # the row of an epoch that is not validated yet
@@ -36,7 +38,7 @@ class Journal(keras.callbacks.Callback):
         self.best, self.seconds = -1.0, 0.0
         self.metrics = None  # of an epoch that was begun in another process
         self.started = self.saved = time.monotonic()
-        self.cost, self.signal = 0.0, None
+        self.cost, self.saved_epoch, self.signal = 0.0, None, None
 
     def attach(self, model):
         """Takes the model; gives it the newest checkpoint's state, where there is one."""
@@ -47,10 +49,12 @@ class Journal(keras.callbacks.Callback):
         if found is None:
             return
         path, arrays, description = found
+        same_recipe(self.workdir, description["recipe"], self.planned)
         restore(model, arrays, path)
         self.metrics = [np.array(variable) for variable in model.metrics_variables]
         for name in ("rows", "pending", "epoch", "step", "best", "seconds"):
             setattr(self, name, description[name])
+        self.saved_epoch = self.epoch
         self._write_rows()
         if self.pending is not None:
             self._close_epoch()
@@ -66,7 +70,7 @@ class Journal(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.step = self.first_step + batch + 1
         if not math.isfinite(logs["loss"]):
-            self._not_finite(f"the loss is {logs['loss']}")
+            self._not_finite(f"the loss is {logs['loss']}", self.epoch, self.step)
         if self.clock is None:
             self.clock, self.begun = time.monotonic(), self.step  # the first step compiles
         else:
@@ -96,6 +100,8 @@ class Journal(keras.callbacks.Callback):
     def _close_epoch(self):
         """Validates, records and keeps what is best."""
         row = {**self.pending, **self._validate()}
+        if not math.isfinite(row["val_loss"] or 0):
+            self._not_finite(f"the validation loss is {row['val_loss']}", row["epoch"], self.steps)
         self.rows.append(row)
         self._write_rows()
         self._write_events(row)
@@ -107,14 +113,14 @@ class Journal(keras.callbacks.Callback):
 
     def _validate(self):
         row = {}
-        for name, of in evaluate(self.predict, self.validation, each=self._pause).items():
+        for name, of in evaluate(self.predict, self.validation, each=self.pause).items():
             if of is not None:
                 prefix = "val_" if name == "fused" else f"val_{name}_"
                 row[f"{prefix}accuracy"] = of.top1
                 row |= {"val_top5": of.top5, "val_loss": of.loss} if name == "fused" else {}
         if self.model.optimizer.use_ema:
             self.average()
-            scores = evaluate(self.averaged, self.validation, each=self._pause)
+            scores = evaluate(self.averaged, self.validation, each=self.pause)
             row["val_ema_accuracy"] = scores["fused"].top1
         return row
 
@@ -136,12 +142,13 @@ class Journal(keras.callbacks.Callback):
         start = time.monotonic()
         arrays = state(self.model)
         if not all(np.isfinite(array).all() for array in arrays.values()):
-            self._not_finite("the weights or the optimizer's state are not finite")
+            where = (self.epoch, self.step) if self.step else (self.epoch - 1, self.steps)
+            self._not_finite("the weights or the optimizer's state are not finite", *where)
         names = ("rows", "pending", "epoch", "step", "best")
         description = {name: getattr(self, name) for name in names}
-        description["seconds"] = self.elapsed()
+        description |= {"seconds": self.elapsed(), "recipe": dataclasses.asdict(self.planned)}
         self.checkpoints.save(self.epoch * self.steps + self.step, arrays, description)
-        self.saved = time.monotonic()
+        self.saved, self.saved_epoch = time.monotonic(), self.epoch
         self.cost = max(self.cost, self.saved - start)
 
     def elapsed(self):
@@ -160,24 +167,34 @@ class Journal(keras.callbacks.Callback):
     def _write_events(self, row):
         import tensorflow as tf
 
-        writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
-        with writer.as_default(step=row["epoch"]):
-            for name, value in row.items():
-                tf.summary.scalar(name, value)
-        writer.close()
+        try:
+            writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
+            with writer.as_default(step=row["epoch"]):
+                for name, value in row.items():
+                    if value is not None:
+                        tf.summary.scalar(name, value)
+            writer.close()
+        except tf.errors.OpError as error:
+            raise UserError(f"cannot write {self.workdir}/tensorboard: {error.message}") from error
 
     # Ends.
 
-    def _not_finite(self, what):
+    def _not_finite(self, what, epoch, step):
         found = self.checkpoints.latest()
         last = f"the last good checkpoint is {found[0]}" if found else "there is no checkpoint yet"
         raise UserError(
-            f"{what} after epoch {self.epoch + 1}, step {self.step}; {last}: in another workdir,"
+            f"{what} after epoch {epoch + 1}, step {step}; {last}: in another workdir,"
             " try a lower lr, a longer warmup_epochs, clip_norm=1 or precision=float32;"
-            f" show_batch --epoch={self.epoch} --step={self.step - 1} draws its batch"
+            f" show_batch --epoch={epoch} --step={step - 1} draws its batch"
         )
 
-    def _pause(self):
+    def finish(self):
+        """Saves the end of the training, where it came in this process."""
+        if self.saved_epoch != self.epoch:
+            self._save()
+
+    def pause(self):
+        """Between batches of an evaluation: ends the run, saved, where that was asked for."""
         if self.signal:
             self._save()
             self._stop_if_asked()

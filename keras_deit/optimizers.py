@@ -63,6 +63,9 @@ class SGD(_Exact, keras.optimizers.SGD):
     def update_step(self, gradient, variable, learning_rate):
         if self.decay and self._use_weight_decay(variable):
             gradient = gradient + self.decay * variable
+        if not self.momentum:
+            self.assign_sub(variable, learning_rate * gradient)
+            return
         velocity = self.momentums[self._get_variable_index(variable)]
         self.assign(velocity, self.momentum * velocity + gradient)
         self.assign_sub(variable, learning_rate * (gradient + self.momentum * velocity))

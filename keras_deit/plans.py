@@ -8,11 +8,12 @@ from keras_deit import replicas
 from keras_deit.optimization import learning_rate
 
 
-def make_plan(recipe, model, training, validation):
+def make_plan(planned, recipe, model, training, validation):
     """A dict of "recipe", its fields; "run", what comes of them, as texts; and "versions".
 
     Args:
-        recipe: a ``Recipe``.
+        planned: the ``Recipe`` that was asked for.
+        recipe: the same with the batch that the data allow.
         model: what it trains, compiled.
         training, validation: its batches.
     """
@@ -27,6 +28,8 @@ def make_plan(recipe, model, training, validation):
     )
     devices = replicas.count()
     whole = f"{training.batch_size} on {devices} device{'s' * (devices > 1)}"
+    if recipe.batch_size < planned.batch_size:
+        whole += f" (all there are, fewer than {planned.batch_size})"
     if recipe.accumulate > 1:
         whole += f", in {recipe.accumulate} parts"
     if recipe.repeats > 1:
@@ -50,8 +53,9 @@ def make_plan(recipe, model, training, validation):
         "teacher": "none" if recipe.teacher is None else teach,
         "precision": recipe.precision,
         "XLA": "on" if model.jit_compile else "off",
-        "checkpoints": f"every {recipe.save_minutes:g} minutes, the last {recipe.keep}",
+        "checkpoints": f"every {recipe.save_minutes:g} minutes, or as often as takes under 5 %"
+        f" of the time; the last {recipe.keep} are kept",
     }
     versions = {name: metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
     versions["python"] = platform.python_version()
-    return {"recipe": dataclasses.asdict(recipe), "run": run, "versions": versions}
+    return {"recipe": dataclasses.asdict(planned), "run": run, "versions": versions}

@@ -44,12 +44,15 @@ def run_curves(rows, path):
     """
     figure, axes = _figure(10, 3.8, 1, 2)
     epochs = [row["epoch"] + 1 for row in rows]
+    colours = {}
     for axis, word in zip(axes, ("loss", "accuracy"), strict=True):
         for name in (name for name in rows[0] if name.endswith(word)):
             label = name.removesuffix(word).replace("val_", "validation ").replace("_", " ")
             style = "-" if name.startswith("val") else "--"
             values = [row[name] for row in rows]
-            axis.plot(epochs, values, style, label=label.strip() or "training", marker=".")
+            label = label.strip() or "training"
+            colour = colours.setdefault(label, f"C{len(colours)}")
+            axis.plot(epochs, values, style, label=label, color=colour, marker=".")
         axis.set(xlabel="epoch", title=word)
         axis.legend(frameon=False)
         axis.grid(alpha=0.3)

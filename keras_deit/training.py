@@ -1,6 +1,7 @@
 """One training run: the one place that joins recipe, data, model, teacher and optimizer to fit."""
 
 import contextlib
+import dataclasses
 import pathlib
 
 import keras
@@ -71,19 +72,20 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
     keras.utils.set_random_seed(recipe.seed)
     with _precision(recipe):
         model = _model(recipe, training)
+    planned, recipe = recipe, _as_it_is(recipe, training)
     _compile(model, recipe, teacher, training.steps)
-    plan = make_plan(recipe, model, training, validation)
+    plan = make_plan(planned, recipe, model, training, validation)
     write_json(workdir / "plan.json", plan)
     if not quiet:
         print("\n".join(f"{name:>15}  {value}" for name, value in plan["run"].items()), flush=True)
-    with Journal(recipe, workdir, validation, training.steps) as journal:
+    with Journal(recipe, workdir, validation, training.steps, planned) as journal:
         journal.attach(model)
         if journal.epoch or journal.step:
             _say(quiet, f"Goes on in epoch {journal.epoch + 1}, after step {journal.step}")
         while journal.epoch < recipe.epochs:
             epoch, step = journal.epoch, journal.step
             if epoch or step:
-                training = data.train(recipe, data_dir, epoch, step)
+                training = data.train(planned, data_dir, epoch, step)
             progress = Progress(recipe.epochs, training.steps, step)
             with plain_failures(training):
                 model.fit(
@@ -96,10 +98,11 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
                     verbose=0,
                     callbacks=[journal] if quiet else [journal, progress],
                 )
-    scores = {"last": evaluate(journal.predict, validation)}
-    if recipe.ema:
-        write(workdir / "average.keras", journal.average().save)
-        scores["average"] = evaluate(journal.averaged, validation)
+        journal.finish()
+        scores = {"last": evaluate(journal.predict, validation, each=journal.pause)}
+        if recipe.ema:
+            write(workdir / "average.keras", journal.average().save)
+            scores["average"] = evaluate(journal.averaged, validation, each=journal.pause)
     plan["run"]["damaged"] = f"{len(training.samples.damaged)} images were left out"
     reports.write(workdir, recipe, plan, journal.rows, scores, journal.elapsed())
     final = bare(model)
@@ -107,6 +110,13 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
     text = ", ".join(f"{head} {of.top1:.2%}" for head, of in scores["last"].items() if of)
     _say(quiet, f"{recipe.dataset} {recipe.validation_split}: {text}; {workdir / 'report.md'}")
     return final
+
+
+def _as_it_is(recipe, training):
+    """The recipe with the batch that there really is: no larger than the data."""
+    if training.batch_size == recipe.batch_size:
+        return recipe
+    return dataclasses.replace(recipe, batch_size=training.batch_size, mix_group=0)
 
 
 def _same_classes(training, validation, recipe):

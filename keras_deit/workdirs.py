@@ -25,11 +25,14 @@ def opened(workdir, recipe):
     Raises:
         UserError: it cannot be written, belongs to another recipe, or a process works in it.
     """
+    if not str(workdir):
+        raise UserError("an empty workdir: expected the name of a folder")
     workdir = pathlib.Path(workdir)
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"workdir {workdir} is a file: expected a folder, which is made if need be")
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        for folder in ("checkpoints", "tensorboard"):
+            (workdir / folder).mkdir(parents=True, exist_ok=True)
         lock = open(workdir / ".lock", "a+")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"workdir {workdir}: expected a folder to write in: {error}") from error
@@ -47,8 +50,10 @@ def opened(workdir, recipe):
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         lock.flush()
-        for partial in workdir.rglob(".partial-*"):  # of a process that was killed
-            partial.unlink(missing_ok=True)
+        for folder in (workdir, workdir / "checkpoints"):
+            for partial in folder.glob(".partial-*"):  # of a process that was killed
+                if partial.is_file():
+                    partial.unlink()
         _agree(workdir, recipe)
         yield workdir
 
@@ -56,13 +61,19 @@ def opened(workdir, recipe):
 def _agree(workdir, recipe):
     plan = workdir / "plan.json"
     try:
-        before = json.loads(plan.read_text())["recipe"] if plan.exists() else None
+        before = dict(json.loads(plan.read_text())["recipe"]) if plan.exists() else None
     except OSError as error:
         raise UserError(f"cannot read {plan}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{plan} is not a plan of ours: use another workdir") from error
+    if before is not None:
+        same_recipe(workdir, before, recipe)
+
+
+def same_recipe(workdir, before, recipe):
+    """Raises UserError where ``before``, a recipe's fields as JSON gave them back, is another."""
     now = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    if before is not None and before != now:
+    if before != now:
         names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         changes = ", ".join(f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in names)
         raise UserError(f"workdir {workdir} belongs to another recipe ({changes}): use another")
@@ -77,16 +88,22 @@ class Checkpoints:
 
     def save(self, step, arrays, description):
         """Writes a state, whole or not at all, and then removes those older than the last few."""
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
-        metadata = {"description": json.dumps(description)}
-        path = self.folder / f"{step:09}.safetensors"
-        write(path, lambda partial: save_file(arrays, partial, metadata))
+        def writer(partial):
+            try:
+                save_file(arrays, partial, {"description": json.dumps(description)})
+            except SafetensorError as error:  # as it calls a full disk
+                raise OSError(error) from error
+
+        write(self.folder / f"{step:09}.safetensors", writer)
         for old in self._paths()[: -self.keep]:
             old.unlink()
 
     def latest(self):
-        """(path, arrays, description) of the newest state that can be read, None without one."""
+        """(path, arrays, description) of the newest state that can be read, None without one. What
+        cannot be read is set aside under another name."""
         from safetensors import SafetensorError, safe_open
 
         for path in reversed(self._paths()):
@@ -95,7 +112,8 @@ class Checkpoints:
                     arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                     return path, arrays, json.loads(file.metadata()["description"])
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-                warnings.warn(f"{path} is damaged, the one before is used: {error}", stacklevel=2)
+                aside = path.rename(path.with_suffix(".damaged"))
+                warnings.warn(f"{path} is damaged and now {aside.name}: {error}", stacklevel=2)
         return None
 
     def _paths(self):

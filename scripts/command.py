@@ -1,6 +1,8 @@
 """How every command starts: quiet TensorFlow, one line for what a user can put right."""
 
+import contextlib
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -31,12 +33,15 @@ def _parse(argv):
 def _guarded(main):
     logging.set_verbosity(logging.WARNING)  # TFDS would report every file it opens
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except UserError as error:
         _fail(error, error.code)
     except KeyboardInterrupt:
         _end(130)
+    except BrokenPipeError:
+        _fail("what read the output is gone")
     except Exception:
         traceback.print_exc()
         _end(1)
@@ -48,8 +53,8 @@ def _fail(message, code=2):
 
 
 def _end(code):
-    """Ends the process at once: TensorFlow's threads that make images do not always outlive an
-    interpreter that ends by itself."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Ends the process at once: TensorFlow's threads do not always outlive the interpreter."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(code)

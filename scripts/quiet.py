@@ -1,7 +1,10 @@
 """TensorFlow, imported without what its C++ says of drivers before it reads a log level."""
 
 import os
+import signal
 import tempfile
+
+signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # until a command begins
 
 
 def import_tensorflow():

@@ -37,8 +37,10 @@ def test_the_last_checkpoints_are_kept(tmp_path):
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, content):
     store = states(tmp_path)
     store.latest()[0].write_bytes(content)
-    with pytest.warns(UserWarning, match=r"1000000000.safetensors is damaged, the one before"):
+    with pytest.warns(UserWarning, match=r"safetensors is damaged and now 1000000000.damaged"):
         assert store.latest()[2] == {"epoch": 10}
+    store.save(11, {"weights": np.zeros(3)}, {"epoch": 11})  # which is not the oldest now
+    assert store.latest()[2] == {"epoch": 11}
 
 
 def test_a_folder_is_one_process_alone(tmp_path):

@@ -30,8 +30,8 @@ def run(tmp_path_factory, data_dir):
 def test_a_run_leaves_its_files(run):
     workdir, model = run
     files = {path.name for path in workdir.iterdir()}
-    texts = {"plan.json", "metrics.csv", "report.md", "curves.png", "tensorboard", ".lock"}
-    assert files == texts | {"best.keras", "last.keras", "teacher"}
+    texts = {"plan.json", "metrics.csv", "report.md", "curves.png", ".lock"}
+    assert files == texts | {"checkpoints", "tensorboard", "best.keras", "last.keras", "teacher"}
     assert {p.name for p in (workdir / "teacher").iterdir()} == files - {"teacher"}
     assert "Hard distillation" in (workdir / "report.md").read_text()
     again = keras.saving.load_model(workdir / "last.keras")
@@ -223,6 +223,33 @@ def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
 
 
 @pytest.mark.slow
+def test_weights_that_are_no_numbers_at_the_end_are_no_success(tmp_path, data_dir):
+    wild = ["lr=1e29", "warmup_epochs=0", "epochs=1", "passes=1", *MODES["eager"]]
+    says = r"the validation loss is nan after epoch 1, step 1; there is no checkpoint yet"
+    with pytest.raises(kd.UserError, match=says):
+        kd.train(recipe("digits_none", *wild), tmp_path, data_dir, quiet=True)
+    assert not (tmp_path / "last.keras").exists()
+
+
+def test_the_rate_is_that_of_the_batch_there_is(tmp_path, data_dir):
+    settings = ["batch_size=512", "passes=1", "epochs=1", "optimizer=sgd", "momentum=0"]
+    kd.train(recipe("digits_none", *settings), tmp_path, data_dir, quiet=True)
+    run = json.loads((tmp_path / "plan.json").read_text())["run"]
+    assert run["batch"] == "90 on 1 device (all there are, fewer than 512)"
+    assert "0.00703125 at 90" in run["learning rate"]
+    with pytest.raises(kd.UserError, match="batch_size=90: expected a multiple of accumulate=64"):
+        kd.train(recipe("digits_none", *settings, "accumulate=64"), tmp_path / "parts", data_dir)
+
+
+def test_checkpoints_of_another_recipe_are_not_gone_on_from(tmp_path, data_dir):
+    kd.train(recipe("digits_none", "epochs=1", "passes=1"), tmp_path, data_dir, quiet=True)
+    for name in ("plan.json", "last.keras"):
+        (tmp_path / name).unlink()
+    with pytest.raises(kd.UserError, match=r"belongs to another recipe \(seed 0 -> 1\)"):
+        kd.train(recipe("digits_none", "epochs=1", "passes=1", "seed=1"), tmp_path, data_dir)
+
+
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, data_dir):
     says = r"the loss is (nan|inf) after epoch 1, step \d; there is no checkpoint yet: in another"
     with pytest.raises(kd.UserError, match=says):
@@ -280,9 +307,12 @@ def test_an_unusable_workdir_is_named(tmp_path, data_dir):
     (tmp_path / "file").touch()
     with pytest.raises(kd.UserError, match="expected a folder to write in"):
         kd.train(recipe(), tmp_path / "file" / "run", data_dir)
-    (tmp_path / "plan.json").write_text("[]")
-    with pytest.raises(kd.UserError, match="not a plan of ours"):
-        kd.train(recipe(), tmp_path, data_dir)
+    for content in ("[]", '{"recipe": 5}', '{"recipe": null}'):
+        (tmp_path / "plan.json").write_text(content)
+        with pytest.raises(kd.UserError, match="not a plan of ours"):
+            kd.train(recipe(), tmp_path, data_dir)
+    with pytest.raises(kd.UserError, match="an empty workdir"):
+        kd.train(recipe(), "", data_dir)
 
 
 def test_a_file_that_is_no_model_runs_nothing(tmp_path):

@@ -80,8 +80,8 @@ def evaluation_view(image, size, crop):
 
 def check_crop(crop):
     """Raises UserError where ``crop`` is no share of an image's side."""
-    if not 0 < crop <= 1:
-        raise UserError(f"crop {crop}: expected a share, more than 0 and at most 1")
+    if not 0.05 <= crop <= 1:
+        raise UserError(f"crop {crop}: expected a share, from 0.05 to 1")
 
 
 def random_box(height, width, rng):
