@@ -60,7 +60,7 @@ def test_evaluation_is_timms(golden):
 
 @pytest.mark.parametrize("crop", [0, -1, 1.01, float("nan")])
 def test_an_impossible_crop_is_an_error(crop):
-    with pytest.raises(kd.UserError, match="from 0.05 to 1"):
+    with pytest.raises(kd.UserError, match=r"from 0.05 to 1"):
         evaluation_view(np.zeros((9, 9, 3), np.uint8), (8, 8), crop)
 
 
