@@ -12,8 +12,15 @@ from keras_deit.recipe import Recipe
 TEACHER = "regnety_160"
 
 
+COMMAND = "python -m scripts.train --recipe={0} --data_dir=<folder> --workdir=runs/{0}"
+
+
 def _rows(base, rows):
-    return {name: dataclasses.replace(base, note=note, **new) for name, (note, new) in rows.items()}
+    """``base`` with each row's note, the command that runs it, and what it changes."""
+    return {
+        name: dataclasses.replace(base, note=f"{note} {COMMAND.format(name)}", **new)
+        for name, (note, new) in rows.items()
+    }
 
 
 def _paper(size, scores):
