@@ -12,7 +12,7 @@ from keras_deit.recipe import Recipe
 TEACHER = "regnety_160"
 
 
-COMMAND = "python -m scripts.train --recipe={0} --data_dir=<folder> --workdir=runs/{0}"
+COMMAND = "python -m scripts.train --recipe={0} --data_dir=DATA --workdir=runs/{0}"
 
 
 def _rows(base, rows):

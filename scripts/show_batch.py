@@ -29,9 +29,8 @@ def main():
     images, labels = next(iter(batches))
     shown = min(COUNT.value, len(images))
     plots.contact_sheet(images[:shown], labels[:shown], batches.class_names, output)
-    print(
-        f"{output}: {shown} of a batch of {len(images)} images, epoch {EPOCH.value}, step {STEP.value}"
-    )
+    where = f"epoch {EPOCH.value}, step {STEP.value}"
+    print(f"{output}: {shown} of a batch of {len(images)} images, {where}")
 
 
 if __name__ == "__main__":
