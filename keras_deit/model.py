@@ -3,15 +3,13 @@
 import keras
 from keras import ops
 
-from keras_deit import replicas
 from keras_deit.errors import UserError, only_keras, pair, whole
 from keras_deit.layers import EPSILON, Block, Dropout, PatchEmbedding, TokenEmbedding
-
-CLIPS = ("clipnorm", "global_clipnorm", "clipvalue")
+from keras_deit.steps import Steps, fuse
 
 
 @keras.saving.register_keras_serializable("keras_deit")
-class DeiT(keras.Model):
+class DeiT(Steps, keras.Model):
     """DeiT (Touvron et al., 2021, arXiv 2012.12877) for images of one size.
 
     Calling it gives one tensor, in training and in inference: the **fused** logits, float32
@@ -127,101 +125,6 @@ class DeiT(keras.Model):
             x = block(x)
         return ops.stack(maps, axis=1)
 
-    def compile(self, *args, distillation=None, accumulate=1, **kwargs):
-        """Keras' ``compile``, and
-
-        distillation: a ``Distillation``, or None to train the fused logits on the labels.
-        accumulate: into how many parts a step divides its batch, one after another, for the memory
-            of one part; the gradients are those of the whole batch.
-
-        Raises UserError when teacher and student do not fit together.
-        """
-        if distillation is not None:
-            distillation.check(self)
-        if keras.backend.backend() != "tensorflow" and (distillation or accumulate > 1):
-            raise UserError(
-                f"distillation and accumulation train on the TensorFlow backend, not on"
-                f" {keras.backend.backend()}: set KERAS_BACKEND=tensorflow"
-            )
-        self.distillation, self.accumulate = distillation, accumulate
-        super().compile(*args, **kwargs)
-        clips = any(getattr(self.optimizer, name, None) for name in CLIPS)
-        if replicas.count() > 1 and clips and not hasattr(type(self.optimizer), "averages"):
-            raise UserError(
-                "Keras' optimizers clip the gradients of each replica before they are summed:"
-                " expected one of keras_deit.optimizer, or no clipping"
-            )
-        if self.optimizer and not self.optimizer.built:  # not in the first step, traced twice then
-            self.optimizer.build(self.trainable_variables)
-
-    @property
-    def metrics(self):
-        own = self.distillation.metrics if self.distillation else []
-        return super().metrics + own
-
-    def train_step(self, *args):
-        """One update. With a ``Distillation`` the class head learns the labels and the
-        distillation head the teacher, on the same images (paper, section 4)."""
-        if self.distillation is None and self.accumulate == replicas.count() == 1:
-            return super().train_step(*args)
-        import tensorflow as tf
-
-        batch = tuple(x for x in keras.utils.unpack_x_y_sample_weight(*args) if x is not None)
-        count = self.accumulate
-        if count == 1:
-            gradients = self._gradients(*batch)
-        else:
-            parts = [tf.reshape(x, (count, x.shape[0] // count, *x.shape[1:])) for x in batch]
-
-            def add(part, sums):
-                gradients = self._gradients(*(x[part] for x in parts))
-                sums = [x + y / count for x, y in zip(sums, gradients, strict=True)]
-                return part + 1, sums
-
-            zeros = [tf.zeros_like(variable) for variable in self.trainable_weights]
-            _, gradients = tf.while_loop(lambda part, _: part < count, add, (0, zeros))
-        self.optimizer.apply(gradients, self.trainable_weights)
-        return self.get_metrics_result()
-
-    def _gradients(self, images, labels, weights=None):
-        """Those of the loss on some images, which are also added to the metrics. Under a strategy
-        Keras divides a loss by the number of replicas, and their gradients are summed."""
-        import tensorflow as tf
-
-        distillation = self.distillation
-        target = distillation.target(images) if distillation else None
-        with tf.GradientTape() as tape:
-            logits = self.logits(images, training=True)
-            heads = logits[0] if distillation else fuse(logits)
-            label_loss = loss = self.compute_loss(images, labels, heads, weights, training=True)
-            if distillation:
-                loss = distillation.loss(label_loss, logits[-1], target, weights)
-            scaled = self.optimizer.scale_loss(loss * replicas.share(images))
-        whole = loss * replicas.count()
-        self._loss_tracker.update_state(whole, sample_weight=ops.shape(images)[0])
-        if distillation:
-            distillation.update_metrics(label_loss, logits[-1], target, weights)
-        self.compute_metrics(images, labels, fuse(logits), weights)
-        return tape.gradient(scaled, self.trainable_weights)
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Keras looks at a batch whether or not anything is left to build, and at the mean of the
-        replicas' parts, which may be of different sizes: at the first one's, here."""
-        if self._compile_metrics is None or self._compile_metrics.built:
-            return
-        if iterator is not None and self._distribute_strategy is not None:
-            _, _, batches = next(iter(iterator))
-            local = self.distribute_strategy.experimental_local_results
-            data_batch = keras.tree.map_structure(lambda x: local(x)[0], next(batches))
-        super()._maybe_symbolic_build(data_batch=data_batch)
-
-    def test_step(self, *args):
-        """Keras' own, without the distillation's metrics, which belong to training."""
-        if self.distillation is None:
-            return super().test_step(*args)
-        own = {metric.name for metric in self.distillation.metrics}
-        return {name: x for name, x in super().test_step(*args).items() if name not in own}
-
     @property
     def fields(self):
         """The arguments that make this model again."""
@@ -244,11 +147,6 @@ class DeiT(keras.Model):
     def get_compile_config(self):
         """Nothing: a saved model is the function, without optimizer, losses or teacher."""
         return {}
-
-
-def fuse(logits):
-    """The heads' prediction: the mean of their logits."""
-    return sum(logits) / len(logits)
 
 
 def _check(size, patch_size, width, heads, **rates):

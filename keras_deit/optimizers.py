@@ -23,7 +23,7 @@ class _Exact:
         super().build(variables)
         if self.use_ema and not built:
             for average, variable in zip(self.averages, variables, strict=True):
-                average.assign(variable)
+                average.assign(ops.copy(variable))  # JAX would share its memory
 
     @property
     def averages(self):

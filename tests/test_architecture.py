@@ -14,7 +14,7 @@ LAYERS = [
     {"files"},
     {"recipe", "workdirs", "replicas"},
     {"recipes", "optimizers"},
-    {"layers", "optimization", "distillation", "teachers", "data"},
+    {"layers", "steps", "optimization", "distillation", "teachers", "data"},
     {"model"},
     {"factory", "evaluation"},
     {"checkpoints", "journal", "plots"},

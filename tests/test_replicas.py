@@ -1,4 +1,5 @@
-"""Two replicas train as one device does. Each case has a process of its own."""
+"""Two replicas, and JAX, train as one device of TensorFlow does. Each case has a process of its
+own."""
 
 import os
 import subprocess
@@ -45,6 +46,9 @@ with strategy.scope() if count > 1 else contextlib.nullcontext():
     )
 batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(15)  # 15, 15 and 9
 logs = model.fit(batches, verbose=0, shuffle=False).history
+model.save(sys.argv[2] + ".keras")
+saved = keras.saving.load_model(sys.argv[2] + ".keras")  # without the teacher
+assert len(saved.variables) == len(kd.DeiT(**model.fields).variables)
 arrays = [*model.trainable_variables, *model.optimizer.averages]
 logs = [logs[name][0] for name in sorted(logs)]
 np.savez(sys.argv[2], logs, *[np.array(array) for array in arrays])
@@ -77,11 +81,11 @@ np.savez(sys.argv[2], *[np.array(part) for step in parts for part in step])
 )
 
 
-def arrays(code, count, path, *arguments):
+def arrays(code, count, path, *arguments, backend="tensorflow"):
     done = subprocess.run(
         [sys.executable, "-c", code, str(count), str(path), *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
         timeout=300,
@@ -91,10 +95,12 @@ def arrays(code, count, path, *arguments):
 
 
 @pytest.mark.slow
-def test_two_replicas_take_the_steps_of_one_device(tmp_path):
+def test_two_replicas_and_jax_take_the_steps_of_one_device(tmp_path):
     one, two = (arrays(STEPS, count, tmp_path / str(count)) for count in (1, 2))
-    for a, b in zip(one, two, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
+    jax = arrays(STEPS, 1, tmp_path / "jax", backend="jax")
+    for expected, *found in zip(one, two, jax, strict=True):
+        for other in found:
+            np.testing.assert_allclose(other, expected, atol=1e-6)
 
 
 @pytest.mark.slow
