@@ -165,6 +165,7 @@ class Journal(keras.callbacks.Callback):
         write(self.workdir / "metrics.csv", lambda path: path.write_text(text.getvalue()))
 
     def _write_events(self, row):
+        import tensorboard  # noqa: F401 - TensorFlow's summaries need it
         import tensorflow as tf
 
         try:
