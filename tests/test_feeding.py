@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+import keras_deit as kd
+from tests.conftest import ROOT, recipe
 
 FIT = """
 import json, sys
@@ -46,6 +48,14 @@ def history(data_dir, backend, devices):
     )
     assert not done.returncode, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_look_at_the_data_costs_no_epoch(data_dir):
+    row = recipe("digits_none")
+    batches, looked_at = kd.data.train(row, data_dir), kd.data.train(row, data_dir)
+    next(iter(looked_at))
+    for one, two in zip((*batches, *batches), (*looked_at, *looked_at), strict=True):
+        np.testing.assert_array_equal(one[0], two[0])
 
 
 @pytest.mark.slow

@@ -8,7 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+import keras_deit as kd
+from keras_deit import replicas
+from tests.conftest import ROOT, recipe
 
 START = """
 import contextlib, sys
@@ -92,6 +94,17 @@ def arrays(code, count, path, *arguments, backend="tensorflow"):
     )
     assert not done.returncode, done.stderr[-2000:]
     return list(dict(np.load(f"{path}.npz")).values())
+
+
+def test_without_a_strategy_there_is_one_replica():
+    assert (replicas.count(), replicas.index(), replicas.share(np.zeros((3, 1)))) == (1, 0, 1.0)
+    with replicas.scope(recipe("digits_none")):
+        assert replicas.count() == 1
+
+
+def test_a_whole_step_is_not_compiled_for_replicas():
+    with pytest.raises(kd.UserError, match="expected jit_compile=auto or strategy=single"):
+        replicas.scope(recipe("digits_none", "strategy=mirrored", "jit_compile=true"))
 
 
 @pytest.mark.slow
