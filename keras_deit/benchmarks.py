@@ -101,18 +101,20 @@ def _timm_transform():
 
 
 def _photographs(folder):
-    """Parts of scikit-learn's two photographs, as one class of a data set."""
+    """Parts of scikit-learn's two photographs, each a class of a data set."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
     rng = generator(0, 0, 0)
-    (folder / "train" / "all").mkdir(parents=True)
+    classes = [folder / "train" / name for name in ("temple", "flower")]
+    for each in classes:
+        each.mkdir(parents=True)
     images = [Image.fromarray(image) for image in load_sample_images().images]
     for i in range(PHOTOGRAPHS):
         top, left = (int(rng.integers(side)) for side in (427 - 375, 640 - 500))
         part = images[i % 2].crop((left, top, left + 500, top + 375))
-        part.save(folder / "train" / "all" / f"{i:04}.jpg", quality=90)
-    return sorted((folder / "train" / "all").iterdir())
+        part.save(classes[i % 2] / f"{i:04}.jpg", quality=90)
+    return sorted((folder / "train").rglob("*.jpg"))
 
 
 def _cpu_times(files, timm):
