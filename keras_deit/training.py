@@ -62,15 +62,16 @@ def train(recipe, workdir, data_dir=None, quiet=False):
                 print(f"{workdir} is finished: {last}")
             return load(last)
         teacher = _teacher(recipe, workdir, data_dir, quiet)
-        with replicas.scope(recipe):
+        with replicas.scope(recipe):  # of teacher and student
             return _train(recipe, workdir, data_dir, teacher, quiet)
 
 
 def _train(recipe, workdir, data_dir, teacher, quiet):
     training, validation = data.train(recipe, data_dir), data.evaluation(recipe, data_dir)
     _same_classes(training, validation, recipe)
-    keras.utils.set_random_seed(recipe.seed)
     with _precision(recipe):
+        teacher = teacher and load(teacher)
+        keras.utils.set_random_seed(recipe.seed)
         model = _model(recipe, training)
     planned, recipe = recipe, _as_it_is(recipe, training)
     _compile(model, recipe, teacher, training.steps)
@@ -146,18 +147,19 @@ def _precision(recipe):
 
 
 def _teacher(recipe, workdir, data_dir, quiet):
+    """The name or file of the recipe's teacher, trained now where it is a recipe itself."""
     if recipe.teacher is None:
         return None
     if recipe.teacher in RECIPES:
-        return train(RECIPES[recipe.teacher], workdir / "teacher", data_dir, quiet)
+        train(RECIPES[recipe.teacher], workdir / "teacher", data_dir, quiet)
+        return workdir / "teacher" / "last.keras"
     if recipe.teacher not in VARIANTS and not pathlib.Path(recipe.teacher).exists():
         known = ", ".join(name for name, row in RECIPES.items() if row.teacher is None)
         raise UserError(
             f"teacher {recipe.teacher!r}: expected a published model, a checkpoint file, or a"
             f" recipe: {known}"
         )
-    with replicas.scope(recipe), _precision(recipe):
-        return load(recipe.teacher)
+    return recipe.teacher
 
 
 def _model(recipe, training):
