@@ -3,11 +3,11 @@
 import keras
 from keras import ops
 
-from keras_deit import replicas
 from keras_deit.errors import UserError
 
 KINDS = ("hard", "soft")
 REDUCTIONS = ("batch", "elements")
+MEAN = "mean_with_sample_weight"  # over images: one that has no weight is not there
 
 
 class Distillation:
@@ -64,25 +64,28 @@ class Distillation:
         return ops.cast(ops.stop_gradient(self.teacher(images, training=False)), "float32")
 
     def distillation_loss(self, logits, target, weights=None):
-        """Scalar: ``logits`` against the teacher's logits ``target``, both (batch, num_classes)."""
+        """Scalar: ``logits`` against the teacher's logits ``target``, both (batch, num_classes);
+        with weights (batch,), their weighted mean."""
         return self._loss(target, logits, sample_weight=weights)
 
-    def loss(self, label_loss, logits, target, weights=None):
-        """Scalar: the student's whole loss, from the loss of its class head on the labels."""
-        teacher_loss = self.distillation_loss(logits, target, weights)
+    def loss(self, label_loss, teacher_loss):
+        """Scalar: the student's whole loss, from those of its heads."""
         return (1 - self.alpha) * label_loss + self.alpha * teacher_loss
 
-    def update_metrics(self, label_loss, logits, target, weights=None):
-        """Adds a batch to the running means."""
-        count, whole = ops.shape(logits)[0], replicas.count()
-        self._label_loss.update_state(label_loss * whole, sample_weight=count)
-        teacher_loss = self.distillation_loss(logits, target, weights) * whole
+    def update_metrics(self, label_loss, teacher_loss, logits, target, weights=None):
+        """Adds a batch, and its mean losses, to the running means."""
+        count = images_in(logits, weights)
+        self._label_loss.update_state(label_loss, sample_weight=count)
         self._teacher_loss.update_state(teacher_loss, sample_weight=count)
         agrees = ops.equal(ops.argmax(logits, axis=-1), ops.argmax(target, axis=-1))
         self._agreement.update_state(ops.cast(agrees, "float32"), sample_weight=weights)
 
     def check(self, student):
         """Raises UserError, before any training, when teacher and student do not fit together."""
+        if not hasattr(student, "distilled"):
+            raise UserError(
+                f"{type(student).__name__} cannot be distilled: expected a DeiT student"
+            )
         if self.token and not student.distilled:
             raise UserError(
                 "the student has no distillation head: build it with distilled=True, or let its"
@@ -141,7 +144,16 @@ def _ends_in_softmax(model):
     return softmax or isinstance(model, keras.layers.Softmax)
 
 
+def images_in(batch, weights=None):
+    """How many images there are in a batch, float32: the sum of their weights, if they have any."""
+    count = ops.shape(batch)[0] if weights is None else ops.sum(weights)
+    return ops.cast(count, "float32")
+
+
 class HardLoss(keras.losses.Loss):
+    def __init__(self):
+        super().__init__(reduction=MEAN)
+
     def call(self, target, logits):
         return ops.sparse_categorical_crossentropy(
             ops.argmax(target, axis=-1), logits, from_logits=True
@@ -150,7 +162,7 @@ class HardLoss(keras.losses.Loss):
 
 class SoftLoss(keras.losses.Loss):
     def __init__(self, tau, reduction):
-        super().__init__()
+        super().__init__(reduction=MEAN)
         self.tau, self.per_class = tau, reduction == "elements"
 
     def call(self, target, logits):

@@ -26,6 +26,12 @@ class Interrupted(UserError):  # noqa: N818
         return self.args[0]
 
 
+class Lost(UserError):  # noqa: N818
+    """A run whose other processes are gone: the same command on all of them goes on with it."""
+
+    code = 75
+
+
 def whole(**values):
     """The named values as ints; raises UserError where one is no whole number, 1 or more."""
     for name, value in values.items():

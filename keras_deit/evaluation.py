@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_deit import processes
 from keras_deit.data.batches import plain_failures
 
 HEADS = ("class", "distillation")
@@ -42,19 +43,22 @@ def evaluate(model, batches, verbose=0, each=lambda: None):
     """
     bar = keras.utils.Progbar(getattr(batches, "steps", None), verbose=verbose)
     predict = predictor(model) if isinstance(model, keras.Model) else model
-    labels, logits = [], []
+    rows = []
     with plain_failures(batches):
         for images, truth in batches:
             each()
-            labels.append(np.asarray(truth))
-            logits.append(predict(images))
+            if len(images):
+                truth = np.asarray(truth)
+                heads = predict(images)
+                heads = heads if len(heads) == 1 else [*heads, sum(heads) / len(heads)]
+                rows.append(np.stack([_rows(head, truth) for head in heads], axis=1))
             bar.add(1)
-    labels = np.concatenate(labels)
-    heads = [np.concatenate(head) for head in zip(*logits, strict=True)]
+    rows = np.concatenate(rows) if rows else np.zeros((0, 1, 4))
+    if getattr(batches, "processes", 1) > 1:
+        rows = processes.concatenate(rows)
+    found = [_scores(head) for head in rows.swapaxes(0, 1)]
     scores = dict.fromkeys((*HEADS, "fused"))
-    scores.update(zip(HEADS, [_scores(head, labels) for head in heads], strict=False))
-    scores["fused"] = _scores(sum(heads) / len(heads), labels)
-    return scores
+    return scores | dict(zip(HEADS, found[:2], strict=False)) | {"fused": found[-1]}
 
 
 def table(scores):
@@ -69,35 +73,112 @@ def table(scores):
 
 def predictor(model):
     """A function from images to a list of arrays, the logits of each head: compiled once, and with
-    the weights that the model has when it is called."""
+    the weights that the model has when it is called. It uses all devices of this process that the
+    model is on."""
 
     def heads(images):
         return model.logits(images) if hasattr(model, "logits") else [model(images, training=False)]
 
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return _jax_predictor(model, heads)
+    if backend == "tensorflow":
+        return _tensorflow_predictor(model, heads)
+    return lambda images: list(map(ops.convert_to_numpy, heads(ops.convert_to_tensor(images))))
+
+
+def _tensorflow_predictor(model, heads):
+    import tensorflow as tf
+
+    strategy = model.distribute_strategy
+    count = len(strategy.extended.worker_devices) if strategy.num_replicas_in_sync > 1 else 1
+
     @functools.cache
     def compiled(shape, dtype):
-        if keras.backend.backend() != "tensorflow":
-            return heads
-        import tensorflow as tf
+        signature = [tf.TensorSpec((None, *shape), dtype)] * count
+        if count == 1:
+            return tf.function(heads, input_signature=signature)
 
-        return tf.function(heads, input_signature=[tf.TensorSpec((None, *shape), dtype)])
+        def on_all(*parts):
+            own = strategy.experimental_distribute_values_from_function(
+                lambda context: parts[context.replica_id_in_sync_group % count]
+            )
+            results = strategy.run(heads, (own,))
+            local = strategy.experimental_local_results
+            return [tf.concat(local(head), axis=0) for head in results]
+
+        return tf.function(on_all, input_signature=signature)
+
+    largest = 0
 
     def predict(images):
-        images = ops.convert_to_tensor(images)
-        outputs = compiled(tuple(images.shape[1:]), images.dtype)(images)
-        return [ops.convert_to_numpy(head) for head in outputs]
+        nonlocal largest
+        rows = len(images)
+        largest = max(largest, rows)
+        # A TPU compiles for every size, so that there it has to be one.
+        whole = largest if isinstance(strategy, tf.distribute.TPUStrategy) else rows
+        images = tf.convert_to_tensor(_padded(images, whole, count))
+        outputs = compiled(tuple(images.shape[1:]), images.dtype)(*tf.split(images, count))
+        return [np.array(head)[:rows] for head in outputs]
 
     return predict
 
 
-def _scores(logits, labels):
-    counted = labels.any(axis=-1)
-    logits, labels = logits[counted].astype(np.float64), labels[counted]
+def _jax_predictor(model, heads):
+    import jax
+
+    shards = [shard.device for shard in model.variables[0].value.addressable_shards]
+    mesh = jax.sharding.Mesh(np.array(shards), ("batch",))
+    everywhere, by_rows = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        for axes in ((), ("batch",))
+    )
+
+    @jax.jit
+    def compiled(values, images):
+        with keras.StatelessScope(state_mapping=zip(model.variables, values, strict=True)):
+            return heads(images)
+
+    def here(variable):
+        """The value without the other processes' copies of it."""
+        parts = [shard.data for shard in variable.value.addressable_shards]
+        return jax.make_array_from_single_device_arrays(variable.shape, everywhere, parts)
+
+    largest = 0
+
+    def predict(images):
+        nonlocal largest
+        rows = len(images)
+        largest = max(largest, rows)  # another size would be compiled anew
+        images = jax.device_put(_padded(images, largest, len(shards)), by_rows)
+        outputs = compiled([here(variable) for variable in model.variables], images)
+        return [np.asarray(head)[:rows] for head in outputs]
+
+    return predict
+
+
+def _padded(images, rows, count):
+    """The images and black ones, at least ``rows`` and a multiple of ``count``."""
+    rows = -(-rows // count) * count
+    if len(images) == rows:
+        return images
+    images = np.asarray(images)
+    return np.concatenate([images, np.zeros((rows - len(images), *images.shape[1:]), images.dtype)])
+
+
+def _rows(logits, labels):
+    """For each image, (images, 4): how many right classes it has, whether the best guess is one,
+    whether one of the best five is, and the cross-entropy with all of them."""
+    logits = logits.astype(np.float64)
     best = np.argsort(-logits, axis=-1, kind="stable")[:, :5]
     right = np.take_along_axis(labels, best, axis=-1) > 0
-    loss = None
-    if (labels.sum(axis=-1) == 1).all():
-        shifted = logits - logits.max(axis=-1, keepdims=True)
-        log = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-        loss = float(-np.mean((log * labels).sum(axis=-1)))
-    return Scores(float(right[:, 0].mean()), float(right.any(axis=-1).mean()), loss)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    columns = (labels.sum(axis=-1), right[:, 0], right.any(axis=-1), -(log * labels).sum(axis=-1))
+    return np.stack(columns, axis=-1)
+
+
+def _scores(rows):
+    rows = rows[rows[:, 0] > 0]
+    top1, top5, loss = map(float, rows[:, 1:].mean(axis=0))
+    return Scores(top1, top5, loss if (rows[:, 0] == 1).all() else None)

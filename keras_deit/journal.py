@@ -11,6 +11,7 @@ import time
 import keras
 import numpy as np
 
+from keras_deit import processes, replicas
 from keras_deit.errors import Interrupted, UserError
 from keras_deit.evaluation import evaluate, predictor
 from keras_deit.files import bare, write
@@ -39,19 +40,21 @@ class Journal(keras.callbacks.Callback):
         self.metrics = None  # of an epoch that was begun in another process
         self.started = self.saved = time.monotonic()
         self.cost, self.saved_epoch, self.signal = 0.0, None, None
+        self.writes = not processes.index()
 
     def attach(self, model):
         """Takes the model; gives it the newest checkpoint's state, where there is one."""
         self.set_model(model)
         self.predict, self.copy = predictor(model), bare(model)
         self.averaged = predictor(self.copy)
-        found = self.checkpoints.latest()
+        with processes.first_alone():  # it sets aside what is damaged
+            found = self.checkpoints.latest()
         if found is None:
             return
         path, arrays, description = found
         same_recipe(self.workdir, description["recipe"], self.planned)
         restore(model, arrays, path)
-        self.metrics = [np.array(variable) for variable in model.metrics_variables]
+        self.metrics = [replicas.counted(variable) for variable in model.metrics_variables]
         for name in ("rows", "pending", "epoch", "step", "best", "seconds"):
             setattr(self, name, description[name])
         self.saved_epoch = self.epoch
@@ -64,8 +67,8 @@ class Journal(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.first_step, self.clock = self.step, None
         if self.step:  # Keras has just reset them
-            for variable, value in zip(self.model.metrics_variables, self.metrics, strict=True):
-                variable.assign(value)
+            for variable, values in zip(self.model.metrics_variables, self.metrics, strict=True):
+                replicas.set_counted(variable, values)
 
     def on_train_batch_end(self, batch, logs=None):
         self.step = self.first_step + batch + 1
@@ -77,9 +80,7 @@ class Journal(keras.callbacks.Callback):
             images = (self.step - self.begun) * self.recipe.batch_size
             logs["images/s"] = round(images / (time.monotonic() - self.clock))
         if self.step < self.steps:  # else the epoch's end is near
-            if self.signal or self._due():
-                self._save()
-            self._stop_if_asked()
+            self._save_or_stop()
 
     def on_epoch_end(self, epoch, logs=None):
         images = (self.step - self.begun) * self.recipe.batch_size
@@ -90,8 +91,7 @@ class Journal(keras.callbacks.Callback):
             "images_per_second": images / max(time.monotonic() - self.clock, 1e-9),
         }
         self.epoch, self.step = epoch + 1, 0
-        if self._due():
-            self._save()
+        self._save_or_stop()
         self._close_epoch()
         logs.update(self.rows[-1])
         for name in ("epoch", "images_per_second"):
@@ -104,11 +104,13 @@ class Journal(keras.callbacks.Callback):
             self._not_finite(f"the validation loss is {row['val_loss']}", row["epoch"], self.steps)
         self.rows.append(row)
         self._write_rows()
-        self._write_events(row)
+        if self.writes:
+            self._write_events(row)
         if row["val_accuracy"] > self.best and math.isfinite(row["loss"]):
             self.best = row["val_accuracy"]
             self.copy.set_weights(self.model.get_weights())
-            write(self.workdir / "best.keras", self.copy.save)
+            if self.writes:
+                write(self.workdir / "best.keras", self.copy.save)
         self.pending = None
 
     def _validate(self):
@@ -134,12 +136,28 @@ class Journal(keras.callbacks.Callback):
 
     # Files.
 
-    def _due(self):
-        waited = time.monotonic() - self.saved
-        return waited >= max(60 * self.recipe.save_minutes, self.cost * (1 / SHARE - 1))
+    def _save_or_stop(self):
+        """Saves where it is time, or where a signal asked for the run's end, and then ends it: all
+        processes at the same step."""
+        due = time.monotonic() - self.saved >= max(
+            60 * self.recipe.save_minutes, self.cost * (1 / SHARE - 1)
+        )
+        asked = processes.each(np.int32([self.signal or 0, due]))
+        number = asked[:, 0].max()
+        if number or asked[0, 1]:
+            self._save()
+        if number:
+            name = signal.Signals(number).name
+            raise Interrupted(
+                f"stopped by {name} in epoch {self.epoch + 1}, after step {self.step},"
+                f" and saved in {self.workdir}: the same command goes on from there",
+                number,
+            )
 
     def _save(self):
         start = time.monotonic()
+        if hasattr(self.model, "jax_state_sync"):  # JAX's fit has the state to itself
+            self.model.jax_state_sync()
         arrays = state(self.model)
         if not all(np.isfinite(array).all() for array in arrays.values()):
             where = (self.epoch, self.step) if self.step else (self.epoch - 1, self.steps)
@@ -147,7 +165,8 @@ class Journal(keras.callbacks.Callback):
         names = ("rows", "pending", "epoch", "step", "best")
         description = {name: getattr(self, name) for name in names}
         description |= {"seconds": self.elapsed(), "recipe": dataclasses.asdict(self.planned)}
-        self.checkpoints.save(self.epoch * self.steps + self.step, arrays, description)
+        if self.writes:
+            self.checkpoints.save(self.epoch * self.steps + self.step, arrays, description)
         self.saved, self.saved_epoch = time.monotonic(), self.epoch
         self.cost = max(self.cost, self.saved - start)
 
@@ -156,7 +175,7 @@ class Journal(keras.callbacks.Callback):
         return self.seconds + time.monotonic() - self.started
 
     def _write_rows(self):
-        if not self.rows:
+        if not self.rows or not self.writes:
             return
         text = io.StringIO()
         writer = csv.DictWriter(text, self.rows[0], lineterminator="\n")
@@ -196,17 +215,7 @@ class Journal(keras.callbacks.Callback):
 
     def pause(self):
         """Between batches of an evaluation: ends the run, saved, where that was asked for."""
-        if self.signal:
-            self._save()
-            self._stop_if_asked()
-
-    def _stop_if_asked(self):
-        if self.signal:
-            raise Interrupted(
-                f"stopped by {self.signal.name} in epoch {self.epoch + 1}, after step {self.step},"
-                f" and saved in {self.workdir}: the same command goes on from there",
-                self.signal,
-            )
+        self._save_or_stop()
 
     def __enter__(self):
         """Within it, a first SIGTERM or Ctrl-C ends the run after the step at hand, saved."""

@@ -55,7 +55,6 @@ class DeiT(Steps, keras.Model):
         self.image_size, self.patch_size = size, patch_size
         self.width, self.depth, self.heads, self.mlp_ratio = width, depth, heads, mlp_ratio
         self.num_classes, self.distilled, self.rate = num_classes, distilled, drop_path
-        self.distillation, self.accumulate = None, 1
 
         self.patch_embed = PatchEmbedding(patch_size, width, name="patch_embed")
         self.tokens = TokenEmbedding(distilled, name="tokens")

@@ -83,6 +83,9 @@ def optimizer(recipe, steps_per_epoch):
 
 def loss(recipe):
     """Cross-entropy of logits with float labels (batch, num_classes), which already carry the
-    recipe's label smoothing and mixing in training."""
+    recipe's label smoothing and mixing in training: the mean, and with sample weights the weighted
+    mean, so that an image of weight 0 is not there."""
     del recipe
-    return keras.losses.CategoricalCrossentropy(from_logits=True)
+    return keras.losses.CategoricalCrossentropy(
+        from_logits=True, reduction="mean_with_sample_weight"
+    )

@@ -4,7 +4,9 @@ import dataclasses
 import platform
 from importlib import metadata
 
-from keras_deit import replicas
+import keras
+
+from keras_deit import processes, strategies
 from keras_deit.optimization import learning_rate
 
 
@@ -26,8 +28,9 @@ def make_plan(planned, recipe, model, training, validation):
     teach += f", tau {recipe.tau:g}, divided by {recipe.reduction}" * (
         recipe.distillation == "soft"
     )
-    devices = replicas.count()
+    devices, hosts = strategies.devices(), processes.count()
     whole = f"{training.batch_size} on {devices} device{'s' * (devices > 1)}"
+    whole += f" of {hosts} processes" * (hosts > 1)
     if recipe.batch_size < planned.batch_size:
         whole += f" (all there are, fewer than {planned.batch_size})"
     if recipe.accumulate > 1:
@@ -52,10 +55,17 @@ def make_plan(planned, recipe, model, training, validation):
         "mode": recipe.mode,
         "teacher": "none" if recipe.teacher is None else teach,
         "precision": recipe.precision,
-        "XLA": "on" if model.jit_compile else "off",
+        "engine": f"{keras.backend.backend()}, {_xla(model)}",
         "checkpoints": f"every {recipe.save_minutes:g} minutes, or as often as takes under 5 %"
         f" of the time; the last {recipe.keep} are kept",
     }
-    versions = {name: metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
+    names = ("keras", keras.backend.backend(), "numpy")
+    versions = {name: metadata.version(name) for name in names}
     versions["python"] = platform.python_version()
     return {"recipe": dataclasses.asdict(planned), "run": run, "versions": versions}
+
+
+def _xla(model):
+    if getattr(model, "compiles_replicas", False):
+        return "XLA on, for what each replica does with its images"
+    return "XLA on" if model.jit_compile else "XLA off"

@@ -67,7 +67,7 @@ class Recipe:
     seed: int = 0
     run_eagerly: bool = False
     jit_compile: Literal["auto", "true", "false"] = "auto"  # XLA
-    strategy: Literal["auto", "single", "mirrored"] = "auto"  # auto mirrors on several GPUs
+    strategy: Literal["auto", "single", "mirrored", "multiworker", "tpu"] = "auto"  # strategies.py
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     save_minutes: float = 5.0  # between checkpoints; longer where they would cost over 5 %
     keep: int = 2  # checkpoints

@@ -1,10 +1,9 @@
 """The replicas of a step under ``tf.distribute``: one, number 0, everywhere else."""
 
-import contextlib
-
 import keras
+import numpy as np
 
-from keras_deit.errors import UserError
+from keras_deit import processes
 
 
 def count():
@@ -26,30 +25,32 @@ def index():
     return context.replica_id_in_sync_group if context else 0
 
 
-def share(images):
-    """What the mean loss over this replica's images counts in the sum of all replicas' means, for
-    that to be ``count()`` times the mean over all images: 1 where all replicas have as many."""
+def total(value):
+    """The sum over the replicas of a float32 that each has; within a step."""
     if count() == 1:
-        return 1.0
+        return value
     import tensorflow as tf
 
-    here = tf.cast(tf.shape(images)[0], tf.float32)
-    total = tf.distribute.get_replica_context().all_reduce("SUM", here)
-    return here * count() / total
+    return tf.distribute.get_replica_context().all_reduce("SUM", value)
 
 
-def scope(recipe):
-    """The context in which models are made for the recipe's ``strategy``: a ``MirroredStrategy`` of
-    this host's GPUs, or, where there are none and it is asked for, of its logical CPU devices."""
-    import tensorflow as tf
+def counted(variable):
+    """What each replica, of all processes, has counted in a metric's variable: (replicas, ...). On
+    JAX, and without a strategy, there is one."""
+    here = np.stack([np.array(value) for value in _local(variable)])
+    return here if keras.backend.backend() == "jax" else processes.concatenate(here)
 
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    several = len(devices) > 1 and devices[0].device_type == "GPU"
-    if recipe.strategy == "single" or (recipe.strategy == "auto" and not several):
-        return contextlib.nullcontext()
-    if recipe.jit_compile == "true":
-        raise UserError(
-            "a whole step cannot be compiled by XLA for several devices: expected"
-            " jit_compile=auto or strategy=single"
-        )
-    return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
+
+def set_counted(variable, values):
+    """Gives it back. Where the replicas are more or fewer now, the first gets the sum."""
+    if len(values) != count():
+        whole, values = values.sum(axis=0), np.zeros((count(), *values.shape[1:]), values.dtype)
+        values[0] = whole
+    local = _local(variable)
+    first = processes.index() * len(local) if len(values) > 1 else 0
+    for value, here in zip(local, values[first:], strict=False):
+        value.assign(here)
+
+
+def _local(variable):
+    return getattr(variable.value, "values", None) or (variable,)

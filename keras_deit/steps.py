@@ -1,17 +1,28 @@
-"""How a DeiT trains: Keras' ``fit`` with distillation, in parts of a batch, on several replicas."""
+"""How a model trains: Keras' ``fit`` with distillation, in parts of a batch, on several devices."""
 
 import keras
-from keras import ops
 
 from keras_deit import replicas
+from keras_deit.distillation import MEAN, images_in
 from keras_deit.errors import UserError
 
 CLIPS = ("clipnorm", "global_clipnorm", "clipvalue")
 
+if keras.backend.backend() == "tensorflow":
+    from keras_deit.tensorflow_steps import TensorFlowSteps as BackendSteps
+elif keras.backend.backend() == "jax":
+    from keras_deit.jax_steps import JaxSteps as BackendSteps
+else:
 
-class Steps:
+    class BackendSteps:
+        """Keras' own steps, without what is ours."""
+
+
+class Steps(BackendSteps):
     """The part of a Keras model that trains it. It has ``logits(images, training)``, which gives a
     list of a tensor for each head, and is called for their mean."""
+
+    distillation, accumulate = None, 1
 
     def compile(self, *args, distillation=None, accumulate=1, **kwargs):
         """Keras' ``compile``, and
@@ -20,19 +31,19 @@ class Steps:
         accumulate: into how many parts a step divides its batch, one after another, for the memory
             of one part; the gradients are those of the whole batch.
 
-        Raises UserError when teacher and student do not fit together.
+        Under a strategy of several replicas ``jit_compile=True`` has XLA compile what each replica
+        does with its images, and not their exchange of gradients.
+
+        Raises UserError when teacher and student do not fit together, and for what Keras would get
+        wrong with several replicas.
         """
         if distillation is not None:
             distillation.check(self)
         _check_backend(distillation, accumulate)
         self.distillation, self.accumulate = distillation, accumulate
         super().compile(*args, **kwargs)
-        clips = any(getattr(self.optimizer, name, None) for name in CLIPS)
-        if replicas.count() > 1 and clips and not hasattr(type(self.optimizer), "averages"):
-            raise UserError(
-                "Keras' optimizers clip the gradients of each replica before they are summed:"
-                " expected one of keras_deit.optimizer, or no clipping"
-            )
+        if replicas.count() > 1:
+            _check_replicas(self)
         if self.optimizer and not self.optimizer.built:  # not in the first step, traced twice then
             self.optimizer.build(self.trainable_variables)
 
@@ -41,120 +52,47 @@ class Steps:
         own = self.distillation.metrics if self.distillation else []
         return super().metrics + own
 
-    def train_step(self, *args):
-        """One update. With a ``Distillation`` the class head learns the labels and the
-        distillation head the teacher, on the same images (paper, section 4)."""
-        plain = self.distillation is None and self.accumulate == replicas.count() == 1
-        if plain or keras.backend.backend() != "tensorflow":
-            return super().train_step(*args)
-        import tensorflow as tf
+    def forward(self, images, labels, weights=None, training=True):
+        """The mean loss over these images, a scalar, which is also added to the metrics.
 
-        batch = tuple(x for x in keras.utils.unpack_x_y_sample_weight(*args) if x is not None)
-        count = self.accumulate
-        if count == 1:
-            gradients = self._gradients(*batch)
-        else:
-            parts = [tf.reshape(x, (count, x.shape[0] // count, *x.shape[1:])) for x in batch]
+        With a ``Distillation`` the class head learns the labels and the distillation head the
+        teacher, on the same images (paper, section 4).
+        """
+        distillation = self.distillation if training else None
+        whole = replicas.count()  # by which Keras divides a loss
+        target = distillation.target(images) if distillation else None
+        logits = self.logits(images, training=training)
+        fused = fuse(logits)
+        head = logits[0] if distillation else fused
+        loss = whole * self.compute_loss(images, labels, head, weights, training=training)
+        if distillation:
+            label_loss = loss
+            teacher_loss = whole * distillation.distillation_loss(logits[-1], target, weights)
+            distillation.update_metrics(label_loss, teacher_loss, logits[-1], target, weights)
+            loss = distillation.loss(label_loss, teacher_loss)
+        self._loss_tracker.update_state(loss, sample_weight=images_in(images, weights))
+        self.compute_metrics(images, labels, fused, weights)
+        return loss
 
-            def add(part, sums):
-                gradients = self._gradients(*(x[part] for x in parts))
-                sums = [x + y / count for x, y in zip(sums, gradients, strict=True)]
-                return part + 1, sums
+    def results(self, training):
+        """The metrics' values by name; without the distillation's, which belong to training,
+        elsewhere."""
+        own = self.distillation.metrics if self.distillation and not training else ()
+        own = {metric.name for metric in own}
+        return {name: x for name, x in self.get_metrics_result().items() if name not in own}
 
-            zeros = [tf.zeros_like(variable) for variable in self.trainable_weights]
-            _, gradients = tf.while_loop(lambda part, _: part < count, add, (0, zeros))
-        self.optimizer.apply(gradients, self.trainable_weights)
-        return self.get_metrics_result()
+    def _get_metrics_result_or_logs(self, logs):
+        """Keras', which asks the metrics, and so all replicas, only where ``logs`` has them all."""
+        return {name: x for name, x in self.get_metrics_result().items() if name in logs} or logs
 
-    @property
-    def non_trainable_variables(self):
-        """On JAX with the teacher's among them: what a compiled step is given and not built of."""
-        own = super().non_trainable_variables
-        if self.distillation is None or keras.backend.backend() != "jax":
-            return own
-        return own + self.distillation.teacher.variables
-
-    def compute_loss_and_updates(
-        self,
-        trainable_variables,
-        non_trainable_variables,
-        metrics_variables,
-        x,
-        y,
-        sample_weight,
-        training=False,
-        optimizer_variables=None,
-    ):
-        """Keras' step on JAX, for its gradient: the loss, and (loss, fused logits, the other
-        variables, those of the metrics)."""
-        if self.distillation is None or not training:
-            return super().compute_loss_and_updates(
-                trainable_variables,
-                non_trainable_variables,
-                metrics_variables,
-                x,
-                y,
-                sample_weight,
-                training=training,
-                optimizer_variables=optimizer_variables,
+    def weigh(self, weights):
+        """Raises UserError for sample weights of which parts of a batch cannot make the whole."""
+        reduction = getattr(self.loss, "reduction", None)
+        if weights is not None and reduction != MEAN and replicas.count() * self.accumulate > 1:
+            raise UserError(
+                "sample weights in a batch that is divided: expected keras_deit.loss, or a Keras"
+                f" loss with reduction={MEAN!r}"
             )
-        others, metrics = self.non_trainable_variables, self.metrics_variables
-        mapping = [*zip(self.trainable_variables, trainable_variables, strict=True)]
-        mapping += zip(others, non_trainable_variables, strict=True)
-        mapping += zip(metrics, metrics_variables, strict=True)
-        with keras.StatelessScope(state_mapping=mapping) as scope:
-            loss, logits = self._distilled_loss(x, y, sample_weight)
-        others, metrics = (
-            [scope.get_current_value(variable) for variable in variables]
-            for variables in (others, metrics)
-        )
-        return loss, (loss, fuse(logits), others, metrics)
-
-    def _gradients(self, images, labels, weights=None):
-        """Those of the loss on some images, which are also added to the metrics. Under a strategy
-        Keras divides a loss by the number of replicas, and their gradients are summed."""
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            if self.distillation:
-                loss, logits = self._distilled_loss(images, labels, weights)
-            else:
-                logits = self.logits(images, training=True)
-                loss = self.compute_loss(images, labels, fuse(logits), weights, training=True)
-            scaled = self.optimizer.scale_loss(loss * replicas.share(images))
-        whole = loss * replicas.count()
-        self._loss_tracker.update_state(whole, sample_weight=ops.shape(images)[0])
-        self.compute_metrics(images, labels, fuse(logits), weights)
-        return tape.gradient(scaled, self.trainable_weights)
-
-    def _distilled_loss(self, images, labels, weights):
-        """The loss on the labels and the teacher, added to the distillation's metrics, and the
-        logits of each head."""
-        distillation = self.distillation
-        target = distillation.target(images)
-        logits = self.logits(images, training=True)
-        label_loss = self.compute_loss(images, labels, logits[0], weights, training=True)
-        loss = distillation.loss(label_loss, logits[-1], target, weights)
-        distillation.update_metrics(label_loss, logits[-1], target, weights)
-        return loss, logits
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Keras looks at a batch whether or not anything is left to build, and at the mean of the
-        replicas' parts, which may be of different sizes: at the first one's, here."""
-        if self._compile_metrics is None or self._compile_metrics.built:
-            return
-        if iterator is not None and self._distribute_strategy is not None:
-            _, _, batches = next(iter(iterator))
-            local = self.distribute_strategy.experimental_local_results
-            data_batch = keras.tree.map_structure(lambda x: local(x)[0], next(batches))
-        super()._maybe_symbolic_build(data_batch=data_batch)
-
-    def test_step(self, *args):
-        """Keras' own, without the distillation's metrics, which belong to training."""
-        if self.distillation is None:
-            return super().test_step(*args)
-        own = {metric.name for metric in self.distillation.metrics}
-        return {name: x for name, x in super().test_step(*args).items() if name not in own}
 
 
 def fuse(logits):
@@ -163,11 +101,30 @@ def fuse(logits):
 
 
 def _check_backend(distillation, accumulate):
+    what = "accumulation" if accumulate > 1 else "distillation" if distillation else None
     backend = keras.backend.backend()
-    what = "accumulation" if accumulate > 1 and backend != "tensorflow" else None
-    if distillation is not None and backend not in ("tensorflow", "jax"):
-        what = "distillation"
-    if what:
+    if what and backend not in ("tensorflow", "jax"):
         raise UserError(
-            f"{what} does not train on the {backend} backend: set KERAS_BACKEND=tensorflow"
+            f"{what} does not train on the {backend} backend: set KERAS_BACKEND=tensorflow or jax"
+        )
+
+
+def _check_replicas(model):
+    optimizer = model.optimizer
+    ours = hasattr(type(optimizer), "averages")
+    wrong = None
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        wrong = "mixed_float16: an infinite gradient of one replica makes the weights no numbers"
+    elif any(getattr(optimizer, name, None) for name in CLIPS) and not ours:
+        wrong = "Keras' clipping: it clips the gradients of each replica before they are summed"
+    elif getattr(optimizer, "gradient_accumulation_steps", None):
+        wrong = "gradient_accumulation_steps: it fails there; give compile accumulate= instead"
+    elif getattr(optimizer, "ema_overwrite_frequency", None):
+        wrong = "ema_overwrite_frequency: it fails there"
+    elif model.steps_per_execution > 1:
+        wrong = "steps_per_execution: it fails there"
+    if wrong:
+        raise UserError(
+            f"several replicas cannot train with {wrong}; expected mixed_bfloat16 or float32, an"
+            " optimizer of keras_deit.optimizer, and Keras' defaults for the rest"
         )

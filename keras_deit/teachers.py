@@ -4,7 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_deit import replicas
 from keras_deit.errors import UserError, only_keras, pair, whole
+from keras_deit.steps import Steps
 from keras_deit.variants import MEAN, STD
 
 
@@ -108,7 +110,7 @@ class YBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_deit")
-class RegNetY(keras.Model):
+class RegNetY(Steps, keras.Model):
     """RegNetY (Radosavovic et al., 2020), logits float32 (batch, num_classes) of normalised images
     float32 (batch, height, width, 3) of any size.
 
@@ -165,6 +167,10 @@ class RegNetY(keras.Model):
             x = block(x, training=training)
         return ops.cast(self.head(ops.mean(x, axis=(1, 2))), "float32")
 
+    def logits(self, images, training=False):
+        """A list of one, as it has one head."""
+        return [self(images, training=training)]
+
     @property
     def fields(self):
         """The arguments that make this model again."""
@@ -204,9 +210,14 @@ def _conv(channels, size, strides, name):
 
 def _batch_norm(name, gamma="ones"):
     """PyTorch's: epsilon 1e-5, and a tenth of the new statistics per step. A residual branch's
-    last one starts at gamma 0, so that the block starts as its shortcut."""
+    last one starts at gamma 0, so that the block starts as its shortcut. Several replicas have the
+    statistics of the whole batch, as one device has."""
     return keras.layers.BatchNormalization(
-        epsilon=1e-5, momentum=0.9, gamma_initializer=gamma, name=name
+        epsilon=1e-5,
+        momentum=0.9,
+        gamma_initializer=gamma,
+        synchronized=replicas.count() > 1,
+        name=name,
     )
 
 

@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-from keras_deit import data, replicas, reports
+from keras_deit import data, processes, replicas, reports, strategies
 from keras_deit.checkpoints import load
 from keras_deit.data.batches import plain_failures
 from keras_deit.distillation import Distillation
@@ -15,6 +15,7 @@ from keras_deit.evaluation import evaluate
 from keras_deit.factory import build
 from keras_deit.files import bare, write, write_json
 from keras_deit.journal import Journal, Progress
+from keras_deit.model import DeiT
 from keras_deit.optimization import loss, optimizer
 from keras_deit.plans import make_plan
 from keras_deit.recipes import RECIPES
@@ -50,35 +51,36 @@ def train(recipe, workdir, data_dir=None, quiet=False):
             loss that is no number any more.
         Interrupted: SIGTERM or Ctrl-C came; the run is saved.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise UserError(
-            f"recipes train on the TensorFlow backend, not on {keras.backend.backend()}: set"
-            " KERAS_BACKEND=tensorflow, or call fit yourself"
-        )
-    with opened(workdir, recipe) as workdir:
+    strategies.join(recipe)
+    with processes.noticed(workdir), opened(workdir, recipe) as workdir:
         last = workdir / "last.keras"
         if last.exists():
-            if not quiet:
-                print(f"{workdir} is finished: {last}")
+            _say(quiet, f"{workdir} is finished: {last}")
             return load(last)
         teacher = _teacher(recipe, workdir, data_dir, quiet)
-        with replicas.scope(recipe):  # of teacher and student
+        with strategies.scope(recipe):  # of teacher and student
             return _train(recipe, workdir, data_dir, teacher, quiet)
 
 
 def _train(recipe, workdir, data_dir, teacher, quiet):
-    training, validation = data.train(recipe, data_dir), data.evaluation(recipe, data_dir)
+    process = processes.index(), processes.count()
+    with processes.first_alone():  # it prepares what is not prepared
+        training = data.train(recipe, data_dir, process=process)
+        validation = data.evaluation(recipe, data_dir, process=process)
     _same_classes(training, validation, recipe)
+    keras.utils.set_random_seed(recipe.seed)  # processes must draw the same
     with _precision(recipe):
-        teacher = teacher and load(teacher)
+        with processes.first_alone():  # it downloads what is published
+            teacher = teacher and load(teacher)
         keras.utils.set_random_seed(recipe.seed)
         model = _model(recipe, training)
     planned, recipe = recipe, _as_it_is(recipe, training)
     _compile(model, recipe, teacher, training.steps)
     plan = make_plan(planned, recipe, model, training, validation)
-    write_json(workdir / "plan.json", plan)
-    if not quiet:
-        print("\n".join(f"{name:>15}  {value}" for name, value in plan["run"].items()), flush=True)
+    writes = not processes.index()
+    if writes:
+        write_json(workdir / "plan.json", plan)
+    _say(quiet, "\n".join(f"{name:>15}  {value}" for name, value in plan["run"].items()))
     with Journal(recipe, workdir, validation, training.steps, planned) as journal:
         journal.attach(model)
         if journal.epoch or journal.step:
@@ -86,28 +88,33 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
         while journal.epoch < recipe.epochs:
             epoch, step = journal.epoch, journal.step
             if epoch or step:
-                training = data.train(planned, data_dir, epoch, step)
+                training = data.train(planned, data_dir, epoch, step, process=process)
             progress = Progress(recipe.epochs, training.steps, step)
             with plain_failures(training):
                 model.fit(
-                    training,
+                    strategies.feed(training),
                     # An epoch that was begun elsewhere is shorter than those after it.
                     steps_per_epoch=training.steps - step,
                     epochs=epoch + 1 if step else recipe.epochs,
                     initial_epoch=epoch,
                     shuffle=False,  # the data comes in its own order; Keras would warn otherwise
                     verbose=0,
-                    callbacks=[journal] if quiet else [journal, progress],
+                    callbacks=[journal, progress] if writes and not quiet else [journal],
                 )
         journal.finish()
         scores = {"last": evaluate(journal.predict, validation, each=journal.pause)}
         if recipe.ema:
-            write(workdir / "average.keras", journal.average().save)
+            average = journal.average()
+            if writes:
+                write(workdir / "average.keras", average.save)
             scores["average"] = evaluate(journal.averaged, validation, each=journal.pause)
-    plan["run"]["damaged"] = f"{len(training.samples.damaged)} images were left out"
-    reports.write(workdir, recipe, plan, journal.rows, scores, journal.elapsed())
+    damaged = int(processes.each(len(training.samples.damaged)).sum())
+    plan["run"]["damaged"] = f"{damaged} images were left out"
     final = bare(model)
-    write(workdir / "last.keras", final.save)
+    if writes:
+        reports.write(workdir, recipe, plan, journal.rows, scores, journal.elapsed())
+        write(workdir / "last.keras", final.save)
+    processes.wait()
     text = ", ".join(f"{head} {of.top1:.2%}" for head, of in scores["last"].items() if of)
     _say(quiet, f"{recipe.dataset} {recipe.validation_split}: {text}; {workdir / 'report.md'}")
     return final
@@ -131,7 +138,7 @@ def _same_classes(training, validation, recipe):
 
 
 def _say(quiet, text):
-    if not quiet:
+    if not quiet and not processes.index():
         print(text, flush=True)
 
 
@@ -187,12 +194,18 @@ def _compile(model, recipe, teacher, steps):
             teacher, kind, alpha, tau, recipe.reduction, recipe.token
         )
     if recipe.accumulate > 1:
+        parts = recipe.accumulate * strategies.devices()
+        if recipe.batch_size % parts:
+            raise UserError(
+                f"batch_size={recipe.batch_size} in {recipe.accumulate} parts on"
+                f" {strategies.devices()} devices: expected a multiple of {parts}"
+            )
         options["accumulate"] = recipe.accumulate
     model.compile(
         optimizer(recipe, steps),
         loss(recipe),
         # An object, not "accuracy": whatever makes variables in the first step traces it twice.
-        metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+        weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
         run_eagerly=recipe.run_eagerly,
         jit_compile=_jit(recipe, model),
         **options,
@@ -206,6 +219,10 @@ def _compile(model, recipe, teacher, steps):
 def _jit(recipe, model):
     if recipe.jit_compile != "auto":
         return recipe.jit_compile == "true"
-    if recipe.run_eagerly or replicas.count() > 1:
+    if recipe.run_eagerly:
+        return False
+    if keras.backend.backend() == "jax":
+        return True
+    if replicas.count() > 1 and not isinstance(model, DeiT):  # whose replicas share statistics
         return False
     return True if model.count_params() >= LARGE else "auto"

@@ -9,53 +9,80 @@ import pathlib
 import re
 import socket
 import warnings
+import zlib
 
 import numpy as np
 
+from keras_deit import processes, replicas
 from keras_deit.errors import UserError
 from keras_deit.files import write
+
+LOCK, METRICS = ".lock", "metrics"
 
 
 @contextlib.contextmanager
 def opened(workdir, recipe):
-    """The folder, made where it is not there, for this process and this recipe alone.
+    """The folder, made where it is not there, for this recipe and this process, or those that
+    train together, alone.
 
     The system ends the lock with the process that holds it, however that ends.
 
     Raises:
-        UserError: it cannot be written, belongs to another recipe, or a process works in it.
+        UserError: it cannot be written, belongs to another recipe, a process works in it, or the
+            processes that train together do not see the same folder.
     """
     if not str(workdir):
         raise UserError("an empty workdir: expected the name of a folder")
     workdir = pathlib.Path(workdir)
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"workdir {workdir} is a file: expected a folder, which is made if need be")
+    with contextlib.ExitStack() as stack:
+        with processes.first_alone():
+            if not processes.index():
+                _take(workdir, stack)
+        _shared(workdir)
+        _agree(workdir, recipe)
+        yield workdir
+
+
+def _take(workdir, stack):
+    """Makes the folder, locks it as long as ``stack`` lasts, and clears it of what is half
+    written."""
     try:
         for folder in ("checkpoints", "tensorboard"):
             (workdir / folder).mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / ".lock", "a+")  # noqa: SIM115
+        lock = stack.enter_context((workdir / LOCK).open("a+"))
     except OSError as error:
         raise UserError(f"workdir {workdir}: expected a folder to write in: {error}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            raise UserError(
-                f"workdir {workdir} is in use by {holder}: wait for it, or use another"
-            ) from None
-        except OSError:  # a file system without locks
-            warnings.warn(f"{workdir} cannot be locked: start one run in it only", stacklevel=3)
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
-        for folder in (workdir, workdir / "checkpoints"):
-            for partial in folder.glob(".partial-*"):  # of a process that was killed
-                if partial.is_file():
-                    partial.unlink()
-        _agree(workdir, recipe)
-        yield workdir
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "another process"
+        raise UserError(
+            f"workdir {workdir} is in use by {holder}: wait for it, or use another"
+        ) from None
+    except OSError:  # a file system without locks
+        warnings.warn(f"{workdir} cannot be locked: start one run in it only", stacklevel=3)
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.flush()
+    for folder in (workdir, workdir / "checkpoints"):
+        for partial in folder.glob(".partial-*"):  # of a process that was killed
+            if partial.is_file():
+                partial.unlink()
+
+
+def _shared(workdir):
+    try:
+        holder = zlib.crc32((workdir / LOCK).read_bytes())
+    except OSError:
+        holder = 0
+    if len(set(processes.each(np.uint32(holder)))) > 1:
+        raise UserError(
+            f"workdir {workdir} is not the same folder in all {processes.count()} processes:"
+            " expected one that all hosts share"
+        )
 
 
 def _agree(workdir, recipe):
@@ -123,26 +150,33 @@ class Checkpoints:
 
 def state(model):
     """Every array that training changes, by name: weights and random states, the optimizer with
-    its moving average, the metrics of the epoch so far."""
-    return {name: np.array(variable) for name, variable in _variables(model)}
+    its moving average, the metrics of the epoch so far, those as each replica counted them. All
+    processes must call it."""
+    return {
+        name: replicas.counted(variable) if name.startswith(METRICS) else np.array(variable)
+        for name, variable in _variables(model)
+    }
 
 
 def restore(model, arrays, path):
     """Assigns what ``state`` gave. Raises UserError where that was of another model."""
     variables = dict(_variables(model))
     if {name: tuple(v.shape) for name, v in variables.items()} != {
-        name: array.shape for name, array in arrays.items()
+        name: array.shape[name.startswith(METRICS) :] for name, array in arrays.items()
     }:
         raise UserError(f"{path} is a checkpoint of another model: use another workdir")
     for name, variable in variables.items():
-        variable.assign(arrays[name])
+        if name.startswith(METRICS):
+            replicas.set_counted(variable, arrays[name])
+        else:
+            variable.assign(arrays[name])
 
 
 def _variables(model):
     kinds = {
         "model": model.variables,
         "optimizer": model.optimizer.variables,
-        "metrics": model.metrics_variables,
+        METRICS: model.metrics_variables,
     }
     for kind, variables in kinds.items():
         yield from ((f"{kind}/{number:04}", variable) for number, variable in enumerate(variables))

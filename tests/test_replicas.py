@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
-from keras_deit import replicas
+from keras_deit import replicas, strategies
 from tests.conftest import ROOT, recipe
 
 START = """
@@ -98,8 +98,8 @@ def arrays(code, count, path, *arguments, backend="tensorflow"):
 
 
 def test_without_a_strategy_there_is_one_replica():
-    assert (replicas.count(), replicas.index(), replicas.share(np.zeros((3, 1)))) == (1, 0, 1.0)
-    with replicas.scope(recipe("digits_none")):
+    assert (replicas.count(), replicas.index(), replicas.total(3.0)) == (1, 0, 3.0)
+    with strategies.scope(recipe("digits_none")):
         assert replicas.count() == 1
 
 

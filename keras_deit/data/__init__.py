@@ -1,5 +1,6 @@
 """Input pipelines: ``train`` and ``evaluation`` batches of a recipe, ``images`` of any data set."""
 
 from keras_deit.data.batches import evaluation, images, train
+from keras_deit.data.padding import padded
 
 __all__ = ["evaluation", "images", "train"]

@@ -69,19 +69,20 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
     return stream
 
 
-def evaluation(recipe, data_dir=None, split=None):
+def evaluation(recipe, data_dir=None, split=None, process=(0, 1)):
     """Every image of ``split`` (the recipe's validation part) once, in order, with one-hot labels,
-    as the recipe's model expects it; otherwise as ``train``. The last batch may be smaller."""
+    as the recipe's model expects it; otherwise as ``images``."""
     return images(
         recipe.dataset,
         split or recipe.validation_split,
         data_dir,
         (recipe.image_size,) * 2,
         recipe.eval_crop,
+        process,
     )
 
 
-def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875):
+def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875, process=(0, 1)):
     """Every image of a data set once, in order: its middle, (batch, height, width, 3), normalised,
     and its label, (batch, num_classes): 1 for each right class, else 0.
 
@@ -89,32 +90,39 @@ def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875):
         dataset, split, data_dir: see ``datasets.load``.
         size: (height, width) in pixels.
         crop: the share of an image's side that is seen.
+        process: (index, count) of the processes that evaluate together: each gets an equal run of
+            the images, in as many batches as the others, the last of which may be empty.
 
     Returns:
-        A ``tf.data.Dataset`` with the attributes of ``train``. A damaged image is a UserError.
+        A ``tf.data.Dataset`` with the attributes of ``train``, and ``processes``, their count. The
+        last batch may be smaller. A damaged image is a UserError.
     """
     import tensorflow as tf
 
     check_crop(crop)
     data = datasets.load(dataset, split, data_dir)
-    rows = min(EVALUATION_BATCH, len(data))
+    index, processes = process
+    share = -(-len(data) // processes)
+    rows = min(EVALUATION_BATCH, share)
+    begin, end = (min(i * share, len(data)) for i in (index, index + 1))
 
     def batch(_, number):
-        stop = min((number + 1) * rows, len(data))
-        pairs = [data[index] for index in range(number * rows, stop)]
+        start = begin + number * rows
+        pairs = [data[i] for i in range(start, min(start + rows, end))]
         labels = np.zeros((len(pairs), data.num_classes), np.float32)
         for row, (_, label) in enumerate(pairs):
             labels[row, list(label) if isinstance(label, tuple) else label] = 1
-        return np.stack([evaluation_view(image, size, crop) for image, _ in pairs]), labels
+        views = [evaluation_view(image, size, crop) for image, _ in pairs]
+        return np.stack(views) if views else np.zeros((0, *size, 3), np.float32), labels
 
-    steps = -(-len(data) // rows)
-    known = None if len(data) % rows else rows
+    steps = -(-share // rows)
+    known = rows if steps * rows * processes == len(data) else None
     shapes = (known, *size, 3), (known, data.num_classes)
     made = _stream(lambda: np.array([0, 0]), steps, batch, shapes, None)
     stream = made.map(lambda _, *pair: pair).prefetch(1)
     stream = stream.apply(tf.data.experimental.assert_cardinality(steps))
     stream = _described(stream, made, data, rows, steps)
-    stream.images = len(data)
+    stream.images, stream.processes = len(data), processes
     return stream
 
 

@@ -1,0 +1,197 @@
+"""The processes that train together: one, number 0, where ``join`` was not called."""
+
+import contextlib
+import functools
+import json
+import os
+
+import keras
+import numpy as np
+
+from keras_deit.errors import Lost, UserError
+
+HEARTBEAT = 30  # seconds without one, after which JAX counts a process as dead
+JAX_PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
+
+
+def announced():
+    """Whether the environment names other processes: ``TF_CONFIG`` for TensorFlow, Keras'
+    ``KERAS_DISTRIBUTION_...`` for JAX."""
+    if keras.backend.backend() == "jax":
+        return int(os.environ.get(JAX_PROCESSES) or 1) > 1
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+        return sum(map(len, cluster.values())) > 1
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"TF_CONFIG is not what TensorFlow reads: {error}") from error
+
+
+@functools.cache
+def join():
+    """Meets the other processes: those that ``announced`` tells of, or else those of the Slurm job
+    and, on JAX, whatever ``jax.distributed`` finds (Kubernetes, Cloud TPU, MPI).
+
+    Returns:
+        On TensorFlow the ``MultiWorkerMirroredStrategy``; on JAX None.
+
+    Raises:
+        UserError: there is nothing to join, or TensorFlow is in use already.
+    """
+    return _join_jax() if keras.backend.backend() == "jax" else _join_tensorflow()
+
+
+def _join_jax():
+    import jax
+
+    names = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
+    values = [os.environ.get(f"KERAS_DISTRIBUTION_{name}") for name in names]
+    options = {"heartbeat_timeout_seconds": HEARTBEAT}
+    try:
+        if announced():
+            address, count, index = values
+            jax.distributed.initialize(address.split(",")[0], int(count), int(index), **options)
+        else:
+            jax.distributed.initialize(**options)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"cannot join the other processes ({reason}): expected"
+            " KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID, or a job of Slurm,"
+            " Kubernetes, Cloud TPU or MPI"
+        ) from error
+
+
+def _join_tensorflow():
+    import tensorflow as tf
+
+    resolvers = tf.distribute.cluster_resolver
+    if announced():
+        resolver = resolvers.TFConfigClusterResolver()
+    elif "SLURM_STEP_NODELIST" in os.environ:
+        resolver = resolvers.SlurmClusterResolver(port_base=8888, auto_set_gpu=False)
+    else:
+        raise UserError("strategy=multiworker: expected TF_CONFIG with the workers, or a Slurm job")
+    try:
+        if resolver.cluster_spec().jobs != ["worker"]:
+            raise UserError(f"jobs {resolver.cluster_spec().jobs}: expected a cluster of workers")
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except (RuntimeError, ValueError, TypeError, tf.errors.OpError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot join the other workers: {reason}") from error
+
+
+def _strategy():
+    return join() if join.cache_info().currsize else None
+
+
+def count():
+    """How many processes train together."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.process_count()
+    strategy = _strategy()
+    return strategy.cluster_resolver.cluster_spec().num_tasks("worker") if strategy else 1
+
+
+def index():
+    """Which of them this is. Number 0 alone writes files."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.process_index()
+    strategy = _strategy()
+    return strategy.cluster_resolver.task_id if strategy else 0
+
+
+def merge(array):
+    """The array that the processes fill together, each its own places, zeros elsewhere: the same,
+    bit for bit, in all of them. All must call it, and in the same order."""
+    array = np.ascontiguousarray(array)
+    if count() == 1 or not array.size:
+        return array
+    # Bytes, of which one process has any but zero: their sum is exact in any type.
+    parts = np.frombuffer(array.tobytes(), np.uint8)
+    if keras.backend.backend() == "jax":
+        from jax.experimental import multihost_utils
+
+        parts = np.asarray(multihost_utils.process_allgather(parts)).sum(axis=0)
+    else:
+        parts = _reduced(parts)
+    return np.frombuffer(parts.astype(np.uint8).tobytes(), array.dtype).reshape(array.shape)
+
+
+def _reduced(parts):
+    import tensorflow as tf
+
+    strategy = _strategy()
+    local = len(strategy.extended.worker_devices)
+
+    def add():
+        context = tf.distribute.get_replica_context()
+        first = context.replica_id_in_sync_group % local == 0
+        return context.all_reduce("SUM", tf.constant(parts * first, tf.float32))
+
+    return np.array(strategy.experimental_local_results(strategy.run(add))[0])
+
+
+def each(value):
+    """An array of the numbers that the processes have, in their order."""
+    places = np.zeros((count(), *np.shape(value)), np.asarray(value).dtype)
+    places[index()] = value
+    return merge(places)
+
+
+def concatenate(rows):
+    """The rows of all processes, (rows, ...), those of process 0 first."""
+    rows = np.asarray(rows)
+    lengths = each(len(rows))
+    first = int(lengths[: index()].sum())
+    whole = np.zeros((int(lengths.sum()), *rows.shape[1:]), rows.dtype)
+    whole[first : first + len(rows)] = rows
+    return merge(whole)
+
+
+def wait():
+    """Returns once every process is here."""
+    each(1)
+
+
+@contextlib.contextmanager
+def first_alone():
+    """Lets process 0 pass first, and the others when it is through."""
+    if index():
+        wait()
+    yield
+    if not index():
+        wait()
+
+
+@contextlib.contextmanager
+def noticed(where):
+    """Within it, the end of another process is ``Lost``, with how to go on in ``where``."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if count() == 1 or not _of_the_connection(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise Lost(
+            f"another process ended or cannot be reached ({reason}): the same command on all of"
+            f" them goes on from the last checkpoint in {where}"
+        ) from error
+
+
+def _of_the_connection(error):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return isinstance(error, (jax.errors.JaxRuntimeError, ValueError))
+    import tensorflow as tf
+
+    kinds = ("Unavailable", "Aborted", "Cancelled", "DeadlineExceeded", "Internal")
+    return isinstance(error, tuple(getattr(tf.errors, f"{kind}Error") for kind in kinds))
