@@ -127,8 +127,9 @@ def _tensorflow_predictor(model, heads):
 def _jax_predictor(model, heads):
     import jax
 
-    shards = [shard.device for shard in model.variables[0].value.addressable_shards]
-    mesh = jax.sharding.Mesh(np.array(shards), ("batch",))
+    devices = model.variables[0].value.sharding.addressable_devices
+    devices = sorted(devices, key=lambda device: device.id)
+    mesh = jax.sharding.Mesh(np.array(devices), ("batch",))
     everywhere, by_rows = (
         jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
         for axes in ((), ("batch",))
@@ -141,8 +142,7 @@ def _jax_predictor(model, heads):
 
     def here(variable):
         """The value without the other processes' copies of it."""
-        parts = [shard.data for shard in variable.value.addressable_shards]
-        return jax.make_array_from_single_device_arrays(variable.shape, everywhere, parts)
+        return jax.device_put(variable.value.addressable_data(0), everywhere)
 
     largest = 0
 
@@ -150,7 +150,7 @@ def _jax_predictor(model, heads):
         nonlocal largest
         rows = len(images)
         largest = max(largest, rows)  # another size would be compiled anew
-        images = jax.device_put(_padded(images, largest, len(shards)), by_rows)
+        images = jax.device_put(_padded(images, largest, len(devices)), by_rows)
         outputs = compiled([here(variable) for variable in model.variables], images)
         return [np.asarray(head)[:rows] for head in outputs]
 
@@ -159,10 +159,9 @@ def _jax_predictor(model, heads):
 
 def _padded(images, rows, count):
     """The images and black ones, at least ``rows`` and a multiple of ``count``."""
-    rows = -(-rows // count) * count
+    images, rows = np.asarray(images), -(-rows // count) * count
     if len(images) == rows:
         return images
-    images = np.asarray(images)
     return np.concatenate([images, np.zeros((rows - len(images), *images.shape[1:]), images.dtype)])
 
 

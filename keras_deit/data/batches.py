@@ -43,8 +43,9 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
     groups, rest = divmod(samples.size // samples.group, count)
     if rest:
         raise UserError(
-            f"{samples.size // samples.group} groups in a batch for {count} processes: expected a"
-            f" batch_size that is a multiple of {samples.group * count}"
+            f"a batch of {samples.size} images, mixed in groups of {samples.group}, for {count}"
+            f" processes: expected as many groups for each; --set=mix_group= gives their size, here"
+            f" at most {samples.size // count}"
         )
 
     def join(place, *parts):
