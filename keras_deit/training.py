@@ -69,13 +69,13 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
         validation = data.evaluation(recipe, data_dir, process=process)
     _same_classes(training, validation, recipe)
     keras.utils.set_random_seed(recipe.seed)  # processes must draw the same
-    with _precision(recipe):
+    with precision(recipe):
         with processes.first_alone():  # it downloads what is published
             teacher = teacher and load(teacher)
         keras.utils.set_random_seed(recipe.seed)
         model = _model(recipe, training)
     planned, recipe = recipe, _as_it_is(recipe, training)
-    _compile(model, recipe, teacher, training.steps)
+    compile_for(model, recipe, teacher, training.steps)
     plan = make_plan(planned, recipe, model, training, validation)
     writes = not processes.index()
     if writes:
@@ -143,7 +143,7 @@ def _say(quiet, text):
 
 
 @contextlib.contextmanager
-def _precision(recipe):
+def precision(recipe):
     """Within it, models are made for the recipe's precision."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
@@ -186,7 +186,9 @@ def _model(recipe, training):
     return load(recipe.start, recipe.variant, **fields)
 
 
-def _compile(model, recipe, teacher, steps):
+def compile_for(model, recipe, teacher, steps):
+    """Compiles ``model`` for the recipe, with ``teacher`` (a model, or None) and ``steps`` in an
+    epoch; whatever a step needs has its variables then."""
     options = {}
     if teacher is not None:
         kind, alpha, tau = recipe.distillation, recipe.alpha, recipe.tau

@@ -20,7 +20,7 @@ LAYERS = [
     {"checkpoints", "journal", "plots"},
     {"benchmarks", "plans", "reports"},
     {"training"},
-    {"ablation"},
+    {"ablation", "aot"},
 ]
 TABLES = ("keras_deit/variants.py", "keras_deit/recipes.py", "transfer/tasks.py")
 KNOWN = {"keras_deit.recipe", "keras_deit.recipe.Recipe"}

@@ -14,7 +14,7 @@ from PIL import Image
 import keras_deit as kd
 from keras_deit.data import datasets
 from keras_deit.optimization import learning_rate
-from keras_deit.training import _compile, _model
+from keras_deit.training import _model, compile_for
 from keras_deit.variants import VARIANTS
 
 PAPER = [name for name in kd.RECIPES if not name.startswith("digits")]
@@ -77,7 +77,7 @@ def test_every_recipe_builds_its_model_data_and_optimizer(size, imagenet):
         made = model(*fields(name))
         assert made.image_size == (row.image_size,) * 2
         assert abs(made.count_params() / VARIANTS[row.variant].params - 1) < 0.1, name
-        _compile(made, row, None, train.steps)
+        compile_for(made, row, None, train.steps)
         kinds = {"adamw": "AdamW", "sgd": "SGD", "lamb": "Lamb"}
         assert type(made.optimizer).__name__ == kinds[row.optimizer]
         assert made.optimizer.built

@@ -1,0 +1,142 @@
+"""The training step on JAX, compiled ahead of time for devices that need not be there, and what the
+compiler says of its work and memory: printed as Markdown."""
+
+import dataclasses
+import importlib.util
+import time
+
+import keras
+
+from keras_deit.errors import UserError
+from keras_deit.factory import build
+from keras_deit.recipes import RECIPES
+from keras_deit.training import compile_for, precision
+
+TAUGHT = {  # the recipe of a variant that the paper's teacher teaches
+    RECIPES[name].variant: RECIPES[name]
+    for name in ("deit_tiny_distilled", "deit_small_distilled", "deit_base_distilled")
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of one step on one chip: floating-point operations, bytes of what it is given (state and
+    images) and of what it needs in between, and the seconds that its compilation took."""
+
+    flops: float
+    arguments: int
+    temporaries: int
+    seconds: float
+
+
+def report(variants, images, topology):
+    """Prints a row for each of ``variants``, keys of ``TAUGHT``, as soon as it is compiled.
+
+    Args:
+        variants: names of the students.
+        images: how many images a chip has in a step.
+        topology: a name that libtpu knows, as v5e:2x2.
+
+    Raises:
+        UserError: JAX or libtpu is not there, or knows no such topology.
+    """
+    devices = tpus(topology)
+    head = "images a chip | TFLOP | arguments | temporaries | fits | compiled"
+    print(f"| {devices[0].device_kind}, {topology} | {head} |")
+    print("| --- | ---: | ---: | ---: | ---: | --- | ---: |", flush=True)
+    for variant in variants:
+        recipe = dataclasses.replace(
+            TAUGHT[variant],
+            batch_size=images * len(devices),
+            mix_group=0,  # of the data, and no divisor of every batch
+            precision="mixed_bfloat16",
+        )
+        print(f"| {variant} | {images} | {cells(recipe, devices)} |", flush=True)
+
+
+def cells(recipe, devices):
+    """The row of a recipe, from TFLOP on; where the compiler runs out of the chip's memory, its
+    words."""
+    import jax
+
+    try:
+        cost = compiled(recipe, devices)
+    except jax.errors.JaxRuntimeError as error:
+        kind, _, words = str(error).splitlines()[0].partition(": ")
+        if kind != "RESOURCE_EXHAUSTED":
+            raise
+        return f"- | - | - | no: {words} | -"
+    sizes = (f"{size / 2**30:.2f} GiB" for size in (cost.arguments, cost.temporaries))
+    return " | ".join([f"{cost.flops / 1e12:.2f}", *sizes, "yes", f"{cost.seconds:.0f} s"])
+
+
+def tpus(topology):
+    """The devices of a TPU topology, to compile for: libtpu needs no TPU for that."""
+    missing = [name for name in ("jax", "libtpu") if importlib.util.find_spec(name) is None]
+    if missing:
+        names = " ".join(missing)
+        raise UserError(f"{names} not found: expected JAX and libtpu: pip install {names}")
+    _check_backend()
+    import jax
+    from jax.experimental import topologies
+
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    except jax.errors.JaxRuntimeError as error:
+        if "INVALID_ARGUMENT" not in str(error):
+            raise
+        raise UserError(
+            f"topology {topology!r}: expected one that libtpu knows, as v5e:2x2 or v5e:4x4: {error}"
+        ) from error
+
+
+def compiled(recipe, devices):
+    """The ``Cost`` of the recipe's step as XLA compiles it for ``devices``: each has its part of
+    the batch and a copy of the state. Nothing is trained, and the teacher is an untrained one.
+
+    Args:
+        recipe: a ``Recipe`` with a teacher that is a variant or a recipe; its batch is that of
+            all devices.
+        devices: JAX devices, of this host or of a topology.
+
+    Raises:
+        UserError: Keras is not on JAX.
+    """
+    _check_backend()
+    import jax
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    with precision(recipe):
+        known = RECIPES.get(recipe.teacher)
+        teacher = build(known.variant if known else recipe.teacher)
+        model = build(recipe.variant, image_size=recipe.image_size, drop_path=recipe.drop_path)
+    compile_for(model, recipe, teacher, steps=1)
+    state = [
+        [jax.ShapeDtypeStruct(variable.shape, variable.dtype) for variable in variables]
+        for variables in (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        )
+    ]
+    shapes = (*model.image_size, 3), (model.num_classes,)
+    batch = tuple(jax.ShapeDtypeStruct((recipe.batch_size, *x), "float32") for x in shapes)
+    mesh = Mesh(devices, "batch")
+    whole, parts = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("batch",)))
+    shardings = {"in_shardings": (whole, parts), "out_shardings": whole}
+    step = jax.jit(model.train_step, **shardings, donate_argnums=0)
+    start = time.perf_counter()
+    program = step.lower(state, batch).compile()
+    seconds, memory = time.perf_counter() - start, program.memory_analysis()
+    return Cost(
+        program.cost_analysis()["flops"],
+        memory.argument_size_in_bytes,
+        memory.temp_size_in_bytes,
+        seconds,
+    )
+
+
+def _check_backend():
+    if keras.backend.backend() != "jax":
+        raise UserError(f"Keras is on {keras.backend.backend()}: expected KERAS_BACKEND=jax")
