@@ -4,12 +4,18 @@ import contextlib
 import functools
 import json
 import os
+import re
 
 import keras
 import numpy as np
 
 from keras_deit.errors import Lost, UserError
 
+# What the engines' errors say where a peer is gone, of whatever class they are.
+CONNECTION = (
+    r"(?i)[^\n:]*\b(connection (reset|closed|refused)|socket closed|broken pipe|failed to connect|peer"
+    r"|heartbeat|collective ops is aborted|unavailable|preempted|tasks? .*unhealthy)\b[^\n]{0,120}"
+)
 HEARTBEAT = 30  # seconds without one, after which JAX counts a process as dead
 JAX_PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 
@@ -126,16 +132,26 @@ def merge(array):
 def _reduced(parts):
     import tensorflow as tf
 
-    strategy = _strategy()
+    return np.array(_sum()(tf.constant(parts, tf.float32)))
+
+
+@functools.cache
+def _sum():
+    import tensorflow as tf
+
+    strategy = join()
     local = len(strategy.extended.worker_devices)
 
-    def add():
+    def add(value):
         context = tf.distribute.get_replica_context()
-        first = context.replica_id_in_sync_group % local == 0
-        value = tf.constant(parts, tf.float32) * tf.cast(first, tf.float32)
-        return context.all_reduce("SUM", value)
+        first = tf.cast(context.replica_id_in_sync_group % local == 0, tf.float32)
+        return context.all_reduce("SUM", value * first)
 
-    return np.array(strategy.experimental_local_results(strategy.run(add))[0])
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32)])
+    def run(value):
+        return strategy.experimental_local_results(strategy.run(add, (value,)))[0]
+
+    return run
 
 
 def each(value):
@@ -178,21 +194,10 @@ def noticed(where):
     except UserError:
         raise
     except Exception as error:
-        if count() == 1 or not _of_the_connection(error):
+        reason = re.search(CONNECTION, str(error))
+        if count() == 1 or not reason:
             raise
-        reason = " ".join(str(error).split())[:200]
         raise Lost(
-            f"another process ended or cannot be reached ({reason}): the same command on all of"
-            f" them goes on from the last checkpoint in {where}"
+            f"another process ended or cannot be reached ({reason[0].strip()}): the same command on"
+            f" all of them goes on from the last checkpoint in {where}"
         ) from error
-
-
-def _of_the_connection(error):
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return isinstance(error, jax.errors.JaxRuntimeError)
-    import tensorflow as tf
-
-    kinds = ("Unavailable", "Aborted", "Cancelled", "DeadlineExceeded", "Internal")
-    return isinstance(error, tuple(getattr(tf.errors, f"{kind}Error") for kind in kinds))

@@ -1,14 +1,17 @@
 """Kills a run again and again and compares what it comes to with a run that was left alone:
-python -m tests.survive --kills=20
+python -m tests.survive --kills=20 --engine=single
 
 Prints one line for each kill, then what is equal; ends with 1 where anything is not.
 """
 
 import argparse
 import csv
+import json
+import os
 import pathlib
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,19 +22,54 @@ import numpy as np
 
 SETTINGS = ("drop_path=0.1", "dropout=0.1", "ema=0.9", "save_minutes=0", "passes=9")
 SPEED = ("images_per_second",)
+NOTICED = 60  # seconds within which the other processes of a killed one must have ended
+TWO = ("batch_size=60", "mix_group=30")  # images for each of two processes
+ENGINES = {  # backend, processes, settings
+    "single": ("tensorflow", 1, ()),
+    "mirrored": ("tensorflow", 1, ("strategy=mirrored",)),
+    "workers": ("tensorflow", 2, TWO),
+    "jax": ("jax", 1, ()),
+    "jax_processes": ("jax", 2, TWO),
+}
 
 
-def command(workdir, data_dir, settings):
-    flags = [f"--set={setting}" for setting in (*SETTINGS, *settings)]
+def commands(engine, workdir, data_dir, settings):
+    """Of each process: its arguments and its environment."""
+    backend, count, own = ENGINES[engine]
+    flags = [f"--set={setting}" for setting in (*SETTINGS, *own, *settings)]
     flags += ["--recipe=digits_none", f"--workdir={workdir}", f"--data_dir={data_dir}"]
-    return [sys.executable, "-m", "scripts.train", *flags]
+    argv = [sys.executable, "-m", "scripts.train", *flags]
+    environ = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+    addresses = [f"localhost:{port}" for port in _free_ports(count)]
+    return [(argv, {**environ, **cluster(backend, addresses, i)}) for i in range(count)]
 
 
-def survive(folder, kills, epochs, rng, data_dir, signals=(signal.SIGKILL,), say=print):
+def cluster(backend, addresses, index):
+    """The environment that names the processes, where there are several."""
+    if len(addresses) == 1:
+        return {}
+    if backend == "jax":
+        names = {"JOB_ADDRESSES": ",".join(addresses), "NUM_PROCESSES": len(addresses)}
+        names["PROCESS_ID"] = index
+        return {f"KERAS_DISTRIBUTION_{name}": str(value) for name, value in names.items()}
+    task = {"type": "worker", "index": index}
+    return {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
+
+
+def _free_ports(count):
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("localhost", 0))
+        return [each.getsockname()[1] for each in (one, other)][:count]
+
+
+def survive(
+    folder, kills, epochs, rng, data_dir, signals=(signal.SIGKILL,), engine="single", say=print
+):
     """What differs between a run of ``epochs`` killed ``kills`` times and one left alone."""
     settings = [f"epochs={epochs}"]
     alone, killed = folder / "alone", folder / "killed"
-    start, *epochs, end = _run(command(alone, data_dir, settings))[0]
+    start, *epochs, end = _run(commands(engine, alone, data_dir, settings))[0]
     setup, steps = epochs[0] - start, end - epochs[1]
     first = epochs[1] - epochs[0]  # an epoch, and the compilation before it
     done = 0
@@ -40,7 +78,7 @@ def survive(folder, kills, epochs, rng, data_dir, signals=(signal.SIGKILL,), say
         delay = rng.uniform(0, setup) if before else rng.uniform(0.5, 1) * first
         delay += 0 if before else rng.uniform(0, 2) * steps / kills
         kill = (signals[done % len(signals)], before, delay) if done < kills else None
-        output = _run(command(killed, data_dir, settings), kill)[1]
+        output = _run(commands(engine, killed, data_dir, settings), kill, rng)[1]
         done += kill is not None
         went = [line for line in output if line.startswith(("Goes on", "Epoch"))]
         went = f"{went[0]} ... {went[-1]}" if went else "before the first epoch"
@@ -48,28 +86,41 @@ def survive(folder, kills, epochs, rng, data_dir, signals=(signal.SIGKILL,), say
     return list(differences(alone, killed))
 
 
-def _run(command, kill=None):
-    """When a command began, began each epoch and ended, and the lines it printed. It is sent the
-    signal ``kill[0]``, ``kill[2]`` seconds after its start (``kill[1]``) or its first epoch."""
+def _run(commands, kill=None, rng=random):
+    """When the processes of a run began, began each epoch and ended, and the lines that the first
+    one printed. One of them is sent the signal ``kill[0]``, ``kill[2]`` seconds after their start
+    (``kill[1]``) or the first epoch; the others must then end by themselves."""
     number, before, delay = kill or (None, False, 1e6)
     times, output = [time.monotonic()], []
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
-        timer = threading.Timer(delay, lambda: process.send_signal(number))
-        timer.daemon = True
-        if before:
-            timer.start()
-        for line in process.stdout:
-            output.append(line.rstrip())
-            if line.startswith("Epoch"):
-                times.append(time.monotonic())
-                if not before and len(times) == 2:
-                    timer.start()
-        timer.cancel()
+    started = []
+    for argv, environ in commands:
+        pipe = subprocess.DEVNULL if started else subprocess.PIPE
+        options = {"stdout": pipe, "stderr": subprocess.STDOUT, "text": True, "env": environ}
+        started.append(subprocess.Popen(argv, **options))
+    struck = rng.choice(started)
+
+    def strike():
+        struck.send_signal(number)
+        if before:  # while they look for each other they wait for longer
+            for process in started:
+                process.kill()
+
+    timer = threading.Timer(delay, strike)
+    timer.daemon = True
+    if before:
+        timer.start()
+    for line in started[0].stdout:
+        output.append(line.rstrip())
+        if line.startswith("Epoch"):
+            times.append(time.monotonic())
+            if not before and len(times) == 2:
+                timer.start()
+    timer.cancel()
     # While things are loaded SIGTERM just ends it; then it saves and says that it can go on.
-    expected = {None: (0,), signal.SIGTERM: (0, 75, -signal.SIGTERM)}.get(number, (0, -9))
-    if process.returncode not in expected:
-        raise SystemExit("\n".join(output))
+    expected = {None: (0,), signal.SIGTERM: (0, 75, -signal.SIGTERM)}.get(number, (0, -9, 75))
+    for process in started:
+        if process.wait(NOTICED) not in (*expected, -9 if before else 0):
+            raise SystemExit("\n".join(output))
     return [*times, time.monotonic()], output
 
 
@@ -99,11 +150,13 @@ def main():
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", choices=ENGINES, default="single")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        rng = random.Random(given.seed)
-        found = survive(folder, given.kills, given.epochs, rng, folder / "data")
+        folder, rng = pathlib.Path(folder), random.Random(given.seed)
+        found = survive(
+            folder, given.kills, given.epochs, rng, folder / "data", engine=given.engine
+        )
     print("\n".join(found) or "Weights, best model, moving average and metrics are identical.")
     sys.exit(bool(found))
 
