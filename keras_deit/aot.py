@@ -40,34 +40,43 @@ def report(variants, images, topology):
     Raises:
         UserError: JAX or libtpu is not there, or knows no such topology.
     """
+    import jax
+
     devices = tpus(topology)
     head = "images a chip | TFLOP | arguments | temporaries | fits | compiled"
     print(f"| {devices[0].device_kind}, {topology} | {head} |")
     print("| --- | ---: | ---: | ---: | ---: | --- | ---: |", flush=True)
     for variant in variants:
-        recipe = dataclasses.replace(
-            TAUGHT[variant],
-            batch_size=images * len(devices),
-            mix_group=0,  # of the data, and no divisor of every batch
-            precision="mixed_bfloat16",
-        )
-        print(f"| {variant} | {images} | {cells(recipe, devices)} |", flush=True)
+        try:
+            cells = of_cost(compiled(planned(variant, images, len(devices)), devices))
+        except jax.errors.JaxRuntimeError as error:
+            cells = of_shortage(error)
+        print(f"| {variant} | {images} | {cells} |", flush=True)
 
 
-def cells(recipe, devices):
-    """The row of a recipe, from TFLOP on; where the compiler runs out of the chip's memory, its
-    words."""
-    import jax
+def planned(variant, images, chips):
+    """The recipe that is compiled: the paper's, in bfloat16, with so many images on each chip."""
+    return dataclasses.replace(
+        TAUGHT[variant],
+        batch_size=images * chips,
+        mix_group=0,  # of the data, and no divisor of every batch
+        precision="mixed_bfloat16",
+    )
 
-    try:
-        cost = compiled(recipe, devices)
-    except jax.errors.JaxRuntimeError as error:
-        kind, _, words = str(error).splitlines()[0].partition(": ")
-        if kind != "RESOURCE_EXHAUSTED":
-            raise
-        return f"- | - | - | no: {words} | -"
+
+def of_cost(cost):
+    """The row of a ``Cost``, from TFLOP on."""
     sizes = (f"{size / 2**30:.2f} GiB" for size in (cost.arguments, cost.temporaries))
     return " | ".join([f"{cost.flops / 1e12:.2f}", *sizes, "yes", f"{cost.seconds:.0f} s"])
+
+
+def of_shortage(error):
+    """The row of a step for which the chip's memory is too small, in the compiler's words; raises
+    any other error."""
+    kind, _, words = str(error).splitlines()[0].partition(": ")
+    if kind != "RESOURCE_EXHAUSTED":
+        raise error
+    return f"- | - | - | no: {words} | -"
 
 
 def tpus(topology):

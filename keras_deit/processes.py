@@ -13,8 +13,8 @@ from keras_deit.errors import Lost, UserError
 
 # What the engines' errors say where a peer is gone, of whatever class they are.
 CONNECTION = (
-    r"(?i)[^\n:]*\b(connection (reset|closed|refused)|socket closed|broken pipe|failed to connect|peer"
-    r"|heartbeat|collective ops is aborted|unavailable|preempted|tasks? .*unhealthy)\b[^\n]{0,120}"
+    r"(?i)[^\n:]*\b(connection (reset|closed|refused)|socket closed|broken pipe|failed to connect"
+    r"|peer|heartbeat|collective ops is aborted|unavailable|unhealthy|preempted)\b[^\n]{0,120}"
 )
 HEARTBEAT = 30  # seconds without one, after which JAX counts a process as dead
 JAX_PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"

@@ -13,12 +13,13 @@ from keras_deit.data import datasets
 
 OUTPUT = flags.DEFINE_string("output", "runs/quickstart", "Folder for tables, pictures and models.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "How often to repeat it all.", lower_bound=1)
+SET = flags.DEFINE_multi_string("set", [], "field=value: a field of all recipes; repeatable.")
 METHODS = ("teacher", "none", "soft", "hard")
 
 
 def main():
     output = pathlib.Path(OUTPUT.value)
-    methods = {method: kd.RECIPES[f"digits_{method}"] for method in METHODS}
+    methods = {name: kd.override(kd.RECIPES[f"digits_{name}"], SET.value) for name in METHODS}
     rows = ablation.run(methods, range(SEEDS.value), output, output / "data")
     ablation.report(rows, output)
 

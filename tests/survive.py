@@ -40,7 +40,7 @@ def commands(engine, workdir, data_dir, settings):
     flags += ["--recipe=digits_none", f"--workdir={workdir}", f"--data_dir={data_dir}"]
     argv = [sys.executable, "-m", "scripts.train", *flags]
     environ = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
-    addresses = [f"localhost:{port}" for port in _free_ports(count)]
+    addresses = [f"localhost:{port}" for port in free_ports(count)]
     return [(argv, {**environ, **cluster(backend, addresses, i)}) for i in range(count)]
 
 
@@ -56,7 +56,8 @@ def cluster(backend, addresses, index):
     return {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
 
 
-def _free_ports(count):
+def free_ports(count):
+    """Numbers of so many ports, two at most, that nobody listens to."""
     with socket.socket() as one, socket.socket() as other:
         for each in (one, other):
             each.bind(("localhost", 0))
@@ -69,7 +70,7 @@ def survive(
     """What differs between a run of ``epochs`` killed ``kills`` times and one left alone."""
     settings = [f"epochs={epochs}"]
     alone, killed = folder / "alone", folder / "killed"
-    start, *epochs, end = _run(commands(engine, alone, data_dir, settings))[0]
+    start, *epochs, end = processes(commands(engine, alone, data_dir, settings))[0]
     setup, steps = epochs[0] - start, end - epochs[1]
     first = epochs[1] - epochs[0]  # an epoch, and the compilation before it
     done = 0
@@ -78,7 +79,7 @@ def survive(
         delay = rng.uniform(0, setup) if before else rng.uniform(0.5, 1) * first
         delay += 0 if before else rng.uniform(0, 2) * steps / kills
         kill = (signals[done % len(signals)], before, delay) if done < kills else None
-        output = _run(commands(engine, killed, data_dir, settings), kill, rng)[1]
+        output = processes(commands(engine, killed, data_dir, settings), kill, rng)[1]
         done += kill is not None
         went = [line for line in output if line.startswith(("Goes on", "Epoch"))]
         went = f"{went[0]} ... {went[-1]}" if went else "before the first epoch"
@@ -86,7 +87,7 @@ def survive(
     return list(differences(alone, killed))
 
 
-def _run(commands, kill=None, rng=random):
+def processes(commands, kill=None, rng=random):
     """When the processes of a run began, began each epoch and ended, and the lines that the first
     one printed. One of them is sent the signal ``kill[0]``, ``kill[2]`` seconds after their start
     (``kill[1]``) or the first epoch; the others must then end by themselves."""
@@ -102,8 +103,8 @@ def _run(commands, kill=None, rng=random):
     def strike():
         struck.send_signal(number)
         if before:  # while they look for each other they wait for longer
-            for process in started:
-                process.kill()
+            for each in started:
+                each.kill()
 
     timer = threading.Timer(delay, strike)
     timer.daemon = True

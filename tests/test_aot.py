@@ -74,29 +74,18 @@ def test_what_is_missing_is_said(monkeypatch):
         aot.tpus("v5e:2x2")
 
 
-def test_rows_are_of_the_paper_on_every_chip(monkeypatch, capsys):
-    class Chip:
-        device_kind = "TPU"
-
-    def compiled(row, devices):
+def test_rows_are_of_the_paper_on_every_chip():
+    for name in aot.TAUGHT:
+        row = aot.planned(name, 10, 4)
         assert (row.batch_size, row.teacher, row.precision) == (40, "regnety_160", "mixed_bfloat16")
-        assert (row.distillation, row.optimizer, len(devices)) == ("hard", "adamw", 4)
-        return aot.Cost(flops=1.25e12, arguments=2**29, temporaries=3 * 2**30, seconds=61.4)
-
-    monkeypatch.setattr(aot, "tpus", lambda topology: [Chip()] * 4)
-    monkeypatch.setattr(aot, "compiled", compiled)
-    aot.report(list(aot.TAUGHT), 10, "2x2")
-    *_, row = capsys.readouterr().out.splitlines()
-    name = "deit_base_distilled_patch16_224"
-    assert row == f"| {name} | 10 | 1.25 | 0.50 GiB | 3.00 GiB | yes | 61 s |"
+        assert (row.variant, row.distillation, row.optimizer) == (name, "hard", "adamw")
 
 
-def test_a_shortage_is_a_row_and_another_error_none(monkeypatch):
-    def fails(row, devices):
-        raise jax.errors.JaxRuntimeError(row)
-
-    monkeypatch.setattr(aot, "compiled", fails)
-    row = aot.cells(f"RESOURCE_EXHAUSTED: {SHORTAGE}\nAllocations:", [])
+def test_a_row_tells_cost_or_shortage_and_another_error_is_none():
+    cost = aot.Cost(flops=1.25e12, arguments=2**29, temporaries=3 * 2**30, seconds=61.4)
+    assert aot.of_cost(cost) == "1.25 | 0.50 GiB | 3.00 GiB | yes | 61 s"
+    kind = jax.errors.JaxRuntimeError
+    row = aot.of_shortage(kind(f"RESOURCE_EXHAUSTED: {SHORTAGE}\nAllocations:"))
     assert row == f"- | - | - | no: {SHORTAGE} | -"
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        aot.cells("INTERNAL: a bug", [])
+    with pytest.raises(kind, match="INTERNAL"):
+        aot.of_shortage(kind("INTERNAL: a bug"))

@@ -1,5 +1,4 @@
-"""Two replicas, and JAX, train as one device of TensorFlow does. Each case has a process of its
-own."""
+"""What replicas share and what they do not. Each case has a process of its own."""
 
 import os
 import subprocess
@@ -13,8 +12,7 @@ from keras_deit import replicas, strategies
 from tests.conftest import ROOT, recipe
 
 START = """
-import contextlib, sys
-import keras
+import sys
 import numpy as np
 import tensorflow as tf
 
@@ -26,36 +24,6 @@ if count > 1:
 import keras_deit as kd
 from tests.conftest import recipe
 """
-STEPS = (
-    START
-    + """
-row = kd.Recipe("", "deit_digits", lr=2e-3, batch_size=512, warmup_epochs=0, epochs=1,
-                ema=0.9, clip_norm=1.0, weight_decay=0.5, optimizer="sgd")
-strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
-rng = np.random.default_rng(0)
-images = rng.normal(size=(39, 24, 16, 3)).astype("float32")
-labels = rng.dirichlet(np.ones(5), 39).astype("float32")
-with strategy.scope() if count > 1 else contextlib.nullcontext():
-    teacher = keras.Sequential(
-        [keras.Input((24, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(5)]
-    )
-    model = kd.DeiT((24, 16), patch_size=8, width=12, depth=2, heads=3, num_classes=5)
-    for each in (model, teacher):
-        each.set_weights([rng.normal(scale=0.3, size=x.shape) for x in each.get_weights()])
-    model.compile(
-        kd.optimizer(row, 3), kd.loss(row), metrics=["accuracy"],
-        distillation=kd.Distillation(teacher),
-    )
-batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(15)  # 15, 15 and 9
-logs = model.fit(batches, verbose=0, shuffle=False).history
-model.save(sys.argv[2] + ".keras")
-saved = keras.saving.load_model(sys.argv[2] + ".keras")  # without the teacher
-assert len(saved.variables) == len(kd.DeiT(**model.fields).variables)
-arrays = [*model.trainable_variables, *model.optimizer.averages]
-logs = [logs[name][0] for name in sorted(logs)]
-np.savez(sys.argv[2], logs, *[np.array(array) for array in arrays])
-"""
-)
 RUN = (
     START
     + """
@@ -101,20 +69,6 @@ def test_without_a_strategy_there_is_one_replica():
     assert (replicas.count(), replicas.index(), replicas.total(3.0)) == (1, 0, 3.0)
     with strategies.scope(recipe("digits_none")):
         assert replicas.count() == 1
-
-
-def test_a_whole_step_is_not_compiled_for_replicas():
-    with pytest.raises(kd.UserError, match="expected jit_compile=auto or strategy=single"):
-        replicas.scope(recipe("digits_none", "strategy=mirrored", "jit_compile=true"))
-
-
-@pytest.mark.slow
-def test_two_replicas_and_jax_take_the_steps_of_one_device(tmp_path):
-    one, two = (arrays(STEPS, count, tmp_path / str(count)) for count in (1, 2))
-    jax = arrays(STEPS, 1, tmp_path / "jax", backend="jax")
-    for expected, *found in zip(one, two, jax, strict=True):
-        for other in found:
-            np.testing.assert_allclose(other, expected, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -9,13 +9,33 @@ import pytest
 import keras_deit as kd
 from keras_deit import workdirs
 from keras_deit.errors import Interrupted
-from tests.survive import survive
+from tests.survive import commands, processes, survive
 
 
 @pytest.mark.slow
-def test_a_killed_run_comes_to_the_very_same(tmp_path, data_dir):
-    signals = (signal.SIGTERM, signal.SIGKILL)
-    assert not survive(tmp_path, 2, 6, random.Random(1), data_dir, signals)
+@pytest.mark.parametrize("engine", ["single", "mirrored", "workers", "jax_processes"])
+def test_a_killed_run_comes_to_the_very_same(tmp_path, data_dir, engine):
+    signals = (signal.SIGTERM, signal.SIGKILL) if engine == "single" else (signal.SIGKILL,)
+    kills = len(signals)
+    assert not survive(tmp_path, kills, 6, random.Random(1), data_dir, signals, engine)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second"), [("single", "jax"), ("jax", "single")])
+def test_a_run_goes_on_on_the_other_backend(tmp_path, data_dir, first, second):
+    alone, moved = tmp_path / "alone", tmp_path / "moved"
+    processes(commands(first, alone, data_dir, ["epochs=2"]))
+    stop = signal.SIGTERM, False, 1  # in the first epoch
+    output = processes(commands(first, moved, data_dir, ["epochs=2"]), stop)[1]
+    assert "after step" in output[-1]
+    output = processes(commands(second, moved, data_dir, ["epochs=2"]))[1]
+    assert any("Goes on in epoch 1" in line for line in output)
+    rows = []
+    for folder in (alone, moved):
+        with open(folder / "metrics.csv") as lines:
+            table = np.array([line.split(",") for line in lines.read().splitlines()])
+        rows.append(table[1:, table[0] != "images_per_second"].astype(float))
+    np.testing.assert_allclose(*rows, atol=1e-5)
 
 
 def states(folder, keep=2):
