@@ -74,7 +74,13 @@ def _join_tensorflow():
     if announced():
         resolver = resolvers.TFConfigClusterResolver()
     elif "SLURM_STEP_NODELIST" in os.environ:
-        resolver = resolvers.SlurmClusterResolver(port_base=8888, auto_set_gpu=False)
+        resolver = resolvers.SlurmClusterResolver(
+            # Of each job its own, below those that systems give away.
+            port_base=10_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20_000,
+            gpus_per_node=1024,  # Slurm gives a task its GPUs; the resolver would ask nvidia-smi
+            gpus_per_task=1,
+            auto_set_gpu=False,
+        )
     else:
         raise UserError("strategy=multiworker: expected TF_CONFIG with the workers, or a Slurm job")
     try:

@@ -12,7 +12,14 @@ from keras_deit.errors import UserError
 
 def join(recipe):
     """Meets the other processes, where the recipe's ``strategy`` is of several, or is "auto" and
-    the environment names them. Comes before anything else is done on TensorFlow or JAX."""
+    the environment names them. Comes before anything else is done on TensorFlow or JAX.
+
+    Raises:
+        UserError: there are none, or Keras is on another backend.
+    """
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax"):
+        raise UserError(f"recipes do not train on {backend}: set KERAS_BACKEND=tensorflow or jax")
     if recipe.strategy == "multiworker" or (recipe.strategy == "auto" and processes.announced()):
         processes.join()
 

@@ -219,12 +219,12 @@ def compile_for(model, recipe, teacher, steps):
 
 
 def _jit(recipe, model):
+    # Replicas of a RegNetY exchange statistics, which XLA cannot compile.
+    alone = keras.backend.backend() == "jax" or replicas.count() == 1 or isinstance(model, DeiT)
+    if recipe.jit_compile == "true" and not alone:
+        raise UserError("jit_compile=true: expected auto for a RegNetY on several replicas")
     if recipe.jit_compile != "auto":
         return recipe.jit_compile == "true"
-    if recipe.run_eagerly:
+    if recipe.run_eagerly or not alone:
         return False
-    if keras.backend.backend() == "jax":
-        return True
-    if replicas.count() > 1 and not isinstance(model, DeiT):  # whose replicas share statistics
-        return False
-    return True if model.count_params() >= LARGE else "auto"
+    return True if model.count_params() >= LARGE or keras.backend.backend() == "jax" else "auto"

@@ -22,13 +22,22 @@ model.fit(rows.batch(4), verbose=0)
 """
 
 
+MORE = {
+    "one device": ["parts"],
+    "two replicas": ["xla", "doubled", "clipped apart"],
+    "JAX, one device": ["parts"],
+    "JAX, two devices": ["parts"],
+}
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What an engine came to, by its name; each is run once."""
     folder, known = tmp_path_factory.mktemp("engines"), {}
 
-    def of(engine, cases=("adamw", "bfloat16")):
+    def of(engine):
         if engine not in known:
+            cases = "adamw", "bfloat16", *MORE.get(engine, ())
             known[engine] = engines.run(engine, cases, folder)
         return known[engine]
 
@@ -44,10 +53,9 @@ def same(found, expected, case, largest, relative):
 @pytest.mark.parametrize("engine", list(engines.ENGINES)[1:])
 def test_every_engine_takes_the_steps_of_one_device(found, engine):
     one = found("one device")[0]
-    wrong = ("xla", "doubled", "clipped apart") if engine == "two replicas" else ()
     own = found("JAX, one device")[0] if "JAX" in engine else one
     _, devices, processes = engines.ENGINES[engine]
-    for process in found(engine, ("adamw", "bfloat16", *wrong)):
+    for process in found(engine):
         assert same(process, one, "adamw", 1e-6, 0.01)
         assert process["devices"] == (2 if engine == "two replicas" else devices * processes)
         for what in ("logs", "scores"):
@@ -58,16 +66,22 @@ def test_every_engine_takes_the_steps_of_one_device(found, engine):
 
 @pytest.mark.slow
 def test_xla_compiles_what_each_replica_does(found):
-    two = found("two replicas", ("adamw", "bfloat16", "xla", "doubled", "clipped apart"))[0]
+    two = found("two replicas")[0]
     assert same(two, found("one device")[0], "xla", 1e-6, 0.01)
     assert len(two["compiled"]) == 2
     assert min(two["compiled"]) > 30  # matrix products, of the model and of its gradients
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["one device", "JAX, one device", "JAX, two devices"])
+def test_a_batch_in_parts_is_the_whole_batch(found, engine):
+    assert same(found(engine)[0], found("one device")[0], "parts", 1e-6, 0.01)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["doubled", "clipped apart"])
 def test_what_is_wrong_is_noticed(found, case):
-    two = found("two replicas", ("adamw", "bfloat16", "xla", "doubled", "clipped apart"))[0]
+    two = found("two replicas")[0]
     assert not same(two, found("one device")[0], case, 1e-6, 0.01)
 
 

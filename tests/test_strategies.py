@@ -6,8 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_deit as kd
-from keras_deit import processes, replicas, strategies
-from keras_deit.errors import Lost
+from keras_deit import replicas, strategies
 from tests.conftest import recipe
 
 
@@ -81,58 +80,10 @@ def test_xla_compiles_the_whole_step_with_sizes_it_knows(tiny):
     assert "<=" not in program  # a size that is known at run time alone
 
 
-@pytest.mark.parametrize(
-    ("settings", "environment", "says"),
-    [
-        ("strategy=multiworker", {}, "expected TF_CONFIG with the workers, or a Slurm job"),
-        ("strategy=auto", {"TF_CONFIG": "[]"}, "TF_CONFIG is not what TensorFlow reads"),
-        ("strategy=auto", {"TF_CONFIG": "{"}, "TF_CONFIG is not what TensorFlow reads"),
-        (
-            "strategy=auto",
-            {"TF_CONFIG": '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}}'},
-            r"jobs \['chief', 'worker'\]: expected a cluster of workers",
-        ),
-    ],
-)
-def test_processes_that_are_not_there_are_said(monkeypatch, settings, environment, says):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(kd.UserError, match=says):
-        strategies.join(recipe("digits_none", settings))
-    assert processes.count() == 1
-
-
-def test_a_worker_joins_before_anything_else(monkeypatch):
-    tf.zeros(())
-    cluster = '{"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"index": 0}}'
-    monkeypatch.setenv("TF_CONFIG", cluster.replace('"task": {', '"task": {"type": "worker", '))
-    with pytest.raises(kd.UserError, match=r"cannot join the other workers: .*program startup"):
-        strategies.join(recipe("digits_none"))
-
-
 def test_logical_devices_are_made_before_anything_else():
     tf.zeros(())
     with pytest.raises(kd.UserError, match="expected several GPUs, or a process that has not used"):
         strategies.scope(recipe("digits_none", "strategy=mirrored"))
-
-
-def test_one_process_merges_nothing():
-    array = np.arange(3)
-    for merge in (processes.merge, processes.concatenate):
-        np.testing.assert_array_equal(merge(array), array)
-    np.testing.assert_array_equal(processes.each(5), [5])
-
-
-def test_the_end_of_another_process_is_told_from_other_errors(monkeypatch):
-    monkeypatch.setattr(processes, "count", lambda: 2)
-    for text in ("a\n Gloo AllGather failed: Read error: Connection reset by peer", "UNAVAILABLE"):
-        with pytest.raises(Lost, match=r"another process ended .* in here") as error:  # noqa: SIM117
-            with processes.noticed("here"):
-                raise ValueError(text)
-        assert "\n" not in str(error.value)
-        assert error.value.code == 75
-    with pytest.raises(ValueError, match="of ours"), processes.noticed("here"):
-        raise ValueError("of ours")
 
 
 @pytest.mark.parametrize(
