@@ -116,7 +116,7 @@ def test_keras_still_needs_what_we_override_for_several_workers(own, says):
 
 
 def test_a_distance_is_of_every_weight_and_of_the_movement():
-    start = {"a/start/0": np.zeros(2), "a/start/1": np.zeros(2)}
-    one = {**start, "a/weights/0": np.array([3.0, 4.0]), "a/weights/1": np.ones(2)}
-    other = {**one, "a/weights/0": np.array([3.0, 4.5])}
-    assert engines.distance(other, one, "a") == (0.5, 0.1)
+    start = {"adamw/start/0": np.zeros(2), "adamw/start/1": np.zeros(2)}
+    one = {**start, "adamw/weights/0": np.array([3.0, 4.0]), "adamw/weights/1": np.ones(2)}
+    other = {**one, "adamw/weights/0": np.array([3.0, 4.5])}
+    assert engines.distance(other, one, "adamw") == (0.5, 0.1)
