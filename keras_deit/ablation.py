@@ -51,9 +51,11 @@ def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
     for recipe in methods.values():  # here, before the processes would all prepare it
         datasets.load(recipe.dataset, split, data_dir)
     cores = os.cpu_count()
-    processes = processes or (1 if keras.distribution.list_devices("gpu") else min(cores, 4))
-    bar = keras.utils.Progbar(sum(recipe.epochs for recipe in runs.values()), unit_name="epoch")
     spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    if not processes:
+        with ProcessPoolExecutor(1, spawn) as pool:  # here, JAX would keep a GPU's memory
+            processes = 1 if pool.submit(_accelerators).result() else min(cores, 4)
+    bar = keras.utils.Progbar(sum(recipe.epochs for recipe in runs.values()), unit_name="epoch")
     with ProcessPoolExecutor(processes, spawn, _start, (max(1, cores // processes),)) as pool:
         scores, shown = {}, 0
         for taught in (False, True):  # the teachers' turn, then that of those they teach
@@ -70,6 +72,10 @@ def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
                 for future in done:
                     scores[turn.pop(future)] = _result(future, pool)
     return [{"method": name, "seed": seed, **scores[seed, name]} for seed, name in runs]
+
+
+def _accelerators():
+    return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
 
 
 def _recipe(recipe, seed, workdir):
