@@ -7,10 +7,10 @@ import time
 
 import keras
 
+from keras_deit.assembly import compile_for, precision
 from keras_deit.errors import UserError
 from keras_deit.factory import build
 from keras_deit.recipes import RECIPES
-from keras_deit.training import compile_for, precision
 
 TAUGHT = {  # the recipe of a variant that the paper's teacher teaches
     RECIPES[name].variant: RECIPES[name]

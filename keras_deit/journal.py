@@ -5,7 +5,6 @@ import dataclasses
 import io
 import math
 import signal
-import threading
 import time
 
 import keras
@@ -29,7 +28,7 @@ class Journal(keras.callbacks.Callback):
         seconds: what it has taken, earlier processes included.
     """
 
-    def __init__(self, recipe, workdir, validation, steps, planned):
+    def __init__(self, recipe, workdir, validation, steps, planned, stop):
         super().__init__()
         self.planned = planned
         self.recipe, self.workdir, self.validation, self.steps = recipe, workdir, validation, steps
@@ -39,7 +38,7 @@ class Journal(keras.callbacks.Callback):
         self.best, self.seconds = -1.0, 0.0
         self.metrics = None  # of an epoch that was begun in another process
         self.started = self.saved = time.monotonic()
-        self.cost, self.saved_epoch, self.signal = 0.0, None, None
+        self.cost, self.saved_epoch, self.stop = 0.0, None, stop
         self.writes = not processes.index()
 
     def attach(self, model):
@@ -142,7 +141,7 @@ class Journal(keras.callbacks.Callback):
         due = time.monotonic() - self.saved >= max(
             60 * self.recipe.save_minutes, self.cost * (1 / SHARE - 1)
         )
-        asked = processes.each(np.int32([self.signal or 0, due]))
+        asked = processes.each(np.int32([self.stop.number, due]))
         number = asked[:, 0].max()
         if number or asked[0, 1]:
             self._save()
@@ -216,22 +215,6 @@ class Journal(keras.callbacks.Callback):
     def pause(self):
         """Between batches of an evaluation: ends the run, saved, where that was asked for."""
         self._save_or_stop()
-
-    def __enter__(self):
-        """Within it, a first SIGTERM or Ctrl-C ends the run after the step at hand, saved."""
-        self.handlers = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self.handlers[number] = signal.signal(number, self._on_signal)
-        return self
-
-    def _on_signal(self, number, frame):
-        self.signal = signal.Signals(number)
-        signal.signal(number, self.handlers[number])  # a second one ends it at once
-
-    def __exit__(self, *error):
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
 
 
 class Progress(keras.callbacks.ProgbarLogger):

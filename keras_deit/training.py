@@ -1,28 +1,23 @@
 """One training run: the one place that joins recipe, data, model, teacher and optimizer to fit."""
 
-import contextlib
 import dataclasses
 import pathlib
 
 import keras
 
-from keras_deit import data, processes, replicas, reports, strategies
+from keras_deit import data, processes, reports, strategies
+from keras_deit.assembly import compile_for, fetch, model_for, precision
 from keras_deit.checkpoints import load
 from keras_deit.data.batches import plain_failures
-from keras_deit.distillation import Distillation
 from keras_deit.errors import UserError
 from keras_deit.evaluation import evaluate
-from keras_deit.factory import build
 from keras_deit.files import bare, write, write_json
 from keras_deit.journal import Journal, Progress
-from keras_deit.model import DeiT
-from keras_deit.optimization import loss, optimizer
 from keras_deit.plans import make_plan
 from keras_deit.recipes import RECIPES
-from keras_deit.variants import VARIANTS, DeiTVariant
+from keras_deit.signals import Stop
+from keras_deit.variants import VARIANTS
 from keras_deit.workdirs import opened
-
-LARGE = 1_000_000  # parameters, from which on XLA is worth its compilation on a CPU too
 
 
 def train(recipe, workdir, data_dir=None, quiet=False):
@@ -58,6 +53,8 @@ def train(recipe, workdir, data_dir=None, quiet=False):
             _say(quiet, f"{workdir} is finished: {last}")
             return load(last)
         teacher = _teacher(recipe, workdir, data_dir, quiet)
+        with processes.first_alone():  # nothing but a download: models are made by all together
+            fetch(recipe)
         with strategies.scope(recipe):  # of teacher and student
             return _train(recipe, workdir, data_dir, teacher, quiet)
 
@@ -70,10 +67,9 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
     _same_classes(training, validation, recipe)
     keras.utils.set_random_seed(recipe.seed)  # processes must draw the same
     with precision(recipe):
-        with processes.first_alone():  # it downloads what is published
-            teacher = teacher and load(teacher)
+        teacher = teacher and load(teacher)
         keras.utils.set_random_seed(recipe.seed)
-        model = _model(recipe, training)
+        model = model_for(recipe, training.num_classes)
     planned, recipe = recipe, _as_it_is(recipe, training)
     compile_for(model, recipe, teacher, training.steps)
     plan = make_plan(planned, recipe, model, training, validation)
@@ -81,7 +77,8 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
     if writes:
         write_json(workdir / "plan.json", plan)
     _say(quiet, "\n".join(f"{name:>15}  {value}" for name, value in plan["run"].items()))
-    with Journal(recipe, workdir, validation, training.steps, planned) as journal:
+    with Stop() as stop:
+        journal = Journal(recipe, workdir, validation, training.steps, planned, stop)
         journal.attach(model)
         if journal.epoch or journal.step:
             _say(quiet, f"Goes on in epoch {journal.epoch + 1}, after step {journal.step}")
@@ -142,17 +139,6 @@ def _say(quiet, text):
         print(text, flush=True)
 
 
-@contextlib.contextmanager
-def precision(recipe):
-    """Within it, models are made for the recipe's precision."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.precision)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def _teacher(recipe, workdir, data_dir, quiet):
     """The name or file of the recipe's teacher, trained now where it is a recipe itself."""
     if recipe.teacher is None:
@@ -167,64 +153,3 @@ def _teacher(recipe, workdir, data_dir, quiet):
             f" recipe: {known}"
         )
     return recipe.teacher
-
-
-def _model(recipe, training):
-    if recipe.variant not in VARIANTS:
-        known = ", ".join(VARIANTS)
-        raise UserError(f"unknown variant {recipe.variant!r}: expected one of {known}")
-    fields = {"num_classes": training.num_classes, "image_size": recipe.image_size}
-    if isinstance(VARIANTS[recipe.variant], DeiTVariant):
-        if recipe.mode == "training":
-            fields |= {"drop_path": recipe.drop_path, "dropout": recipe.dropout}
-    elif recipe.distillation != "none":
-        raise UserError(f"{recipe.variant} has no distillation token: expected a distilled DeiT")
-    elif recipe.accumulate > 1:
-        raise UserError(f"{recipe.variant} cannot accumulate gradients: expected accumulate=1")
-    if recipe.start is None:
-        return build(recipe.variant, **fields)
-    return load(recipe.start, recipe.variant, **fields)
-
-
-def compile_for(model, recipe, teacher, steps):
-    """Compiles ``model`` for the recipe, with ``teacher`` (a model, or None) and ``steps`` in an
-    epoch; whatever a step needs has its variables then."""
-    options = {}
-    if teacher is not None:
-        kind, alpha, tau = recipe.distillation, recipe.alpha, recipe.tau
-        options["distillation"] = Distillation(
-            teacher, kind, alpha, tau, recipe.reduction, recipe.token
-        )
-    if recipe.accumulate > 1:
-        parts = recipe.accumulate * strategies.devices()
-        if recipe.batch_size % parts:
-            raise UserError(
-                f"batch_size={recipe.batch_size} in {recipe.accumulate} parts on"
-                f" {strategies.devices()} devices: expected a multiple of {parts}"
-            )
-        options["accumulate"] = recipe.accumulate
-    model.compile(
-        optimizer(recipe, steps),
-        loss(recipe),
-        # An object, not "accuracy": whatever makes variables in the first step traces it twice.
-        weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
-        run_eagerly=recipe.run_eagerly,
-        jit_compile=_jit(recipe, model),
-        **options,
-    )
-    model.optimizer.build(model.trainable_variables)
-    nothing = keras.ops.zeros((1, model.num_classes))  # has the metrics make their variables
-    model.compute_metrics(None, nothing, nothing)
-    model.reset_metrics()
-
-
-def _jit(recipe, model):
-    # Replicas of a RegNetY exchange statistics, which XLA cannot compile.
-    alone = keras.backend.backend() == "jax" or replicas.count() == 1 or isinstance(model, DeiT)
-    if recipe.jit_compile == "true" and not alone:
-        raise UserError("jit_compile=true: expected auto for a RegNetY on several replicas")
-    if recipe.jit_compile != "auto":
-        return recipe.jit_compile == "true"
-    if recipe.run_eagerly or not alone:
-        return False
-    return True if model.count_params() >= LARGE or keras.backend.backend() == "jax" else "auto"

@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 # A module may import those of the lines above its own.
 LAYERS = [
-    {"errors", "variants"},
+    {"errors", "signals", "variants"},
     {"files"},
     {"recipe", "processes"},
     {"recipes", "optimizers", "replicas"},
@@ -20,6 +20,7 @@ LAYERS = [
     {"model", "teachers"},
     {"factory", "evaluation"},
     {"checkpoints", "journal", "plots"},
+    {"assembly"},
     {"benchmarks", "plans", "reports"},
     {"training"},
     {"ablation", "aot"},

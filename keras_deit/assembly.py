@@ -1,0 +1,97 @@
+"""A recipe's model: made, or loaded, and compiled."""
+
+import contextlib
+
+import keras
+
+from keras_deit import replicas, strategies
+from keras_deit.checkpoints import load
+from keras_deit.checkpoints.hub import download
+from keras_deit.distillation import Distillation
+from keras_deit.errors import UserError
+from keras_deit.factory import build
+from keras_deit.model import DeiT
+from keras_deit.optimization import loss, optimizer
+from keras_deit.variants import VARIANTS, DeiTVariant
+
+LARGE = 1_000_000  # parameters, from which on XLA is worth its compilation on a CPU too
+
+
+def fetch(recipe):
+    """Downloads the published weights that the recipe's teacher and its start need."""
+    for name in (recipe.teacher, recipe.start):
+        if name in VARIANTS and VARIANTS[name].published:
+            download(name)
+
+
+@contextlib.contextmanager
+def precision(recipe):
+    """Within it, models are made for the recipe's precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def model_for(recipe, num_classes):
+    """The recipe's model, new or from what it starts with, for so many classes."""
+    if recipe.variant not in VARIANTS:
+        known = ", ".join(VARIANTS)
+        raise UserError(f"unknown variant {recipe.variant!r}: expected one of {known}")
+    fields = {"num_classes": num_classes, "image_size": recipe.image_size}
+    if isinstance(VARIANTS[recipe.variant], DeiTVariant):
+        if recipe.mode == "training":
+            fields |= {"drop_path": recipe.drop_path, "dropout": recipe.dropout}
+    elif recipe.distillation != "none":
+        raise UserError(f"{recipe.variant} has no distillation token: expected a distilled DeiT")
+    elif recipe.accumulate > 1:
+        raise UserError(f"{recipe.variant} cannot accumulate gradients: expected accumulate=1")
+    if recipe.start is None:
+        return build(recipe.variant, **fields)
+    return load(recipe.start, recipe.variant, **fields)
+
+
+def compile_for(model, recipe, teacher, steps):
+    """Compiles ``model`` for the recipe, with ``teacher`` (a model, or None) and ``steps`` in an
+    epoch; whatever a step needs has its variables then."""
+    options = {}
+    if teacher is not None:
+        kind, alpha, tau = recipe.distillation, recipe.alpha, recipe.tau
+        options["distillation"] = Distillation(
+            teacher, kind, alpha, tau, recipe.reduction, recipe.token
+        )
+    if recipe.accumulate > 1:
+        parts = recipe.accumulate * strategies.devices()
+        if recipe.batch_size % parts:
+            raise UserError(
+                f"batch_size={recipe.batch_size} in {recipe.accumulate} parts on"
+                f" {strategies.devices()} devices: expected a multiple of {parts}"
+            )
+        options["accumulate"] = recipe.accumulate
+    model.compile(
+        optimizer(recipe, steps),
+        loss(recipe),
+        # An object, not "accuracy": whatever makes variables in the first step traces it twice.
+        weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+        run_eagerly=recipe.run_eagerly,
+        jit_compile=_jit(recipe, model),
+        **options,
+    )
+    model.optimizer.build(model.trainable_variables)
+    nothing = keras.ops.zeros((1, model.num_classes))  # has the metrics make their variables
+    model.compute_metrics(None, nothing, nothing)
+    model.reset_metrics()
+
+
+def _jit(recipe, model):
+    # Replicas of a RegNetY exchange statistics, which XLA cannot compile.
+    alone = keras.backend.backend() == "jax" or replicas.count() == 1 or isinstance(model, DeiT)
+    if recipe.jit_compile == "true" and not alone:
+        raise UserError("jit_compile=true: expected auto for a RegNetY on several replicas")
+    if recipe.jit_compile != "auto":
+        return recipe.jit_compile == "true"
+    if recipe.run_eagerly or not alone:
+        return False
+    return True if model.count_params() >= LARGE or keras.backend.backend() == "jax" else "auto"
