@@ -51,7 +51,7 @@ def run(engine, cases, folder):
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         started.append(subprocess.Popen(argv, cwd=ROOT, env=environ, **options))
     for process in started:
-        text, _ = process.communicate(timeout=300)
+        text, _ = process.communicate(timeout=600)
         if process.returncode:
             raise SystemExit(text[-3000:])
     return [dict(np.load(f"{output} {index}.npz")) for index in range(count)]
