@@ -56,6 +56,7 @@ def model_for(recipe, num_classes):
 def compile_for(model, recipe, teacher, steps):
     """Compiles ``model`` for the recipe, with ``teacher`` (a model, or None) and ``steps`` in an
     epoch; whatever a step needs has its variables then."""
+    strategies.check(recipe)
     options = {}
     if teacher is not None:
         kind, alpha, tau = recipe.distillation, recipe.alpha, recipe.tau
@@ -63,12 +64,6 @@ def compile_for(model, recipe, teacher, steps):
             teacher, kind, alpha, tau, recipe.reduction, recipe.token
         )
     if recipe.accumulate > 1:
-        parts = recipe.accumulate * strategies.devices()
-        if recipe.batch_size % parts:
-            raise UserError(
-                f"batch_size={recipe.batch_size} in {recipe.accumulate} parts on"
-                f" {strategies.devices()} devices: expected a multiple of {parts}"
-            )
         options["accumulate"] = recipe.accumulate
     model.compile(
         optimizer(recipe, steps),

@@ -1,5 +1,7 @@
 """A training step on JAX, on one device or, under Keras' ``DataParallel``, on many."""
 
+import contextlib
+
 import jax
 import keras
 from jax import numpy as jnp
@@ -11,6 +13,8 @@ class JaxSteps:
     """Stands before ``keras.Model`` in a class; see ``Steps``. The steps are functions of the
     state, which is lists of arrays, as Keras wants them."""
 
+    home = contextlib.nullcontext
+
     @property
     def non_trainable_variables(self):
         """With the teacher's among them: what a compiled step is given and not built of."""
@@ -21,7 +25,7 @@ class JaxSteps:
         """One update with the gradients of the whole batch's mean loss."""
         trainable, others, optimizer, metrics = state
         batch = keras.utils.unpack_x_y_sample_weight(data)
-        self.weigh(batch[2])
+        self.weigh(batch[2], self.accumulate)
         whole = images_in(batch[0], batch[2])
 
         def part_of_loss(trainable, others, metrics, batch):

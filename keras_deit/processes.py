@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import re
+import sys
 
 import keras
 import numpy as np
@@ -17,19 +18,48 @@ CONNECTION = (
     r"|peer|heartbeat|collective ops is aborted|unavailable|unhealthy|preempted)\b[^\n]{0,120}"
 )
 HEARTBEAT = 30  # seconds without one, after which JAX counts a process as dead
-JAX_PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 
 
 def announced():
     """Whether the environment names other processes: ``TF_CONFIG`` for TensorFlow, Keras'
-    ``KERAS_DISTRIBUTION_...`` for JAX."""
+    ``KERAS_DISTRIBUTION_...`` for JAX. Raises UserError where they are not as they should be."""
     if keras.backend.backend() == "jax":
-        return int(os.environ.get(JAX_PROCESSES) or 1) > 1
+        return _jax_environment() is not None
+    return len(_tf_config() or ()) > 1
+
+
+def _jax_environment():
+    """(address, count, index) of ``jax.distributed.initialize``, None of a process alone."""
+    names = [
+        f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
+    ]
+    address, *numbers = (os.environ.get(name) or "" for name in names)
+    if numbers[0] in ("", "1"):
+        return None
+    if not address or not all(number.isdecimal() for number in numbers):
+        found = ", ".join(f"{name}={os.environ.get(name)}" for name in names)
+        raise UserError(f"{found}: expected host:port, a number of processes, and one from 0 on")
+    return address.split(",")[0], *map(int, numbers)
+
+
+def _tf_config():
+    """The workers that ``TF_CONFIG`` names, None without it."""
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return None
     try:
-        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-        return sum(map(len, cluster.values())) > 1
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"TF_CONFIG is not what TensorFlow reads: {error}") from error
+        config = json.loads(text)
+        workers, task = config["cluster"]["worker"], config["task"]
+        good = [*config["cluster"]] == ["worker"] and isinstance(workers, list)
+        good = good and task["type"] == "worker" and workers[int(task["index"])]
+    except (ValueError, TypeError, KeyError, IndexError):
+        good = False
+    if not good:
+        raise UserError(
+            f"TF_CONFIG={text}: expected"
+            ' {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+        )
+    return workers
 
 
 @functools.cache
@@ -49,15 +79,10 @@ def join():
 def _join_jax():
     import jax
 
-    names = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
-    values = [os.environ.get(f"KERAS_DISTRIBUTION_{name}") for name in names]
-    options = {"heartbeat_timeout_seconds": HEARTBEAT}
+    given = _jax_environment() or ()
+    _waits(given[:1])
     try:
-        if announced():
-            address, count, index = values
-            jax.distributed.initialize(address.split(",")[0], int(count), int(index), **options)
-        else:
-            jax.distributed.initialize(**options)
+        jax.distributed.initialize(*given, heartbeat_timeout_seconds=HEARTBEAT)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -71,7 +96,7 @@ def _join_tensorflow():
     import tensorflow as tf
 
     resolvers = tf.distribute.cluster_resolver
-    if announced():
+    if _tf_config():
         resolver = resolvers.TFConfigClusterResolver()
     elif "SLURM_STEP_NODELIST" in os.environ:
         resolver = resolvers.SlurmClusterResolver(
@@ -83,18 +108,20 @@ def _join_tensorflow():
         )
     else:
         raise UserError("strategy=multiworker: expected TF_CONFIG with the workers, or a Slurm job")
+    _waits(resolver.cluster_spec().as_dict()["worker"])
     try:
-        if resolver.cluster_spec().jobs != ["worker"]:
-            raise UserError(f"jobs {resolver.cluster_spec().jobs}: expected a cluster of workers")
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except (RuntimeError, ValueError, TypeError, tf.errors.OpError) as error:
-        if isinstance(error, UserError):
-            raise
         reason = " ".join(str(error).split())
         raise UserError(f"cannot join the other workers: {reason}") from error
 
 
-def _strategy():
+def _waits(addresses):
+    print(f"Waits for the other processes {', '.join(addresses)}".rstrip(), file=sys.stderr)
+
+
+def strategy():
+    """What ``join`` joined on TensorFlow, None before."""
     return join() if join.cache_info().currsize else None
 
 
@@ -104,8 +131,8 @@ def count():
         import jax
 
         return jax.process_count()
-    strategy = _strategy()
-    return strategy.cluster_resolver.cluster_spec().num_tasks("worker") if strategy else 1
+    joined = strategy()
+    return joined.cluster_resolver.cluster_spec().num_tasks("worker") if joined else 1
 
 
 def index():
@@ -114,8 +141,8 @@ def index():
         import jax
 
         return jax.process_index()
-    strategy = _strategy()
-    return strategy.cluster_resolver.task_id if strategy else 0
+    joined = strategy()
+    return joined.cluster_resolver.task_id if joined else 0
 
 
 def merge(array):
@@ -145,8 +172,8 @@ def _reduced(parts):
 def _sum():
     import tensorflow as tf
 
-    strategy = join()
-    local = len(strategy.extended.worker_devices)
+    joined = strategy()
+    local = len(joined.extended.worker_devices)
 
     def add(value):
         context = tf.distribute.get_replica_context()
@@ -155,7 +182,7 @@ def _sum():
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32)])
     def run(value):
-        return strategy.experimental_local_results(strategy.run(add, (value,)))[0]
+        return joined.experimental_local_results(joined.run(add, (value,)))[0]
 
     return run
 
@@ -204,6 +231,6 @@ def noticed(where):
         if count() == 1 or not reason:
             raise
         raise Lost(
-            f"another process ended or cannot be reached ({reason[0].strip()}): the same command on"
-            f" all of them goes on from the last checkpoint in {where}"
+            f"another process ended or cannot be reached ({reason[0].strip(' :.')}): see what it"
+            f" says; the same command on all of them goes on from the last checkpoint in {where}"
         ) from error

@@ -1,5 +1,7 @@
 """How a model trains: Keras' ``fit`` with distillation, in parts of a batch, on several devices."""
 
+import contextlib
+
 import keras
 
 from keras_deit import replicas
@@ -16,6 +18,8 @@ else:
 
     class BackendSteps:
         """Keras' own steps, without what is ours."""
+
+        home = contextlib.nullcontext
 
 
 class Steps(BackendSteps):
@@ -40,12 +44,15 @@ class Steps(BackendSteps):
         if distillation is not None:
             distillation.check(self)
         _check_backend(distillation, accumulate)
-        self.distillation, self.accumulate = distillation, accumulate
-        super().compile(*args, **kwargs)
-        if replicas.count() > 1:
-            _check_replicas(self)
-        if self.optimizer and not self.optimizer.built:  # not in the first step, traced twice then
-            self.optimizer.build(self.trainable_variables)
+        with self.home():  # wherever it is called
+            self.distillation, self.accumulate = distillation, accumulate
+            super().compile(*args, **kwargs)
+            if replicas.count() > 1:
+                _check_replicas(self)
+            if replicas.count() * accumulate > 1 and _reduction(self) in ("sum", "none", None):
+                raise UserError("a batch that is divided needs a loss that is a mean, not a sum")
+            if self.optimizer and not self.optimizer.built:  # not in the first step, traced twice
+                self.optimizer.build(self.trainable_variables)
 
     @property
     def metrics(self):
@@ -85,14 +92,18 @@ class Steps(BackendSteps):
         """Keras', which asks the metrics, and so all replicas, only where ``logs`` has them all."""
         return {name: x for name, x in self.get_metrics_result().items() if name in logs} or logs
 
-    def weigh(self, weights):
-        """Raises UserError for sample weights of which parts of a batch cannot make the whole."""
-        reduction = getattr(self.loss, "reduction", None)
-        if weights is not None and reduction != MEAN and replicas.count() * self.accumulate > 1:
+    def weigh(self, weights, parts):
+        """Raises UserError for sample weights in so many parts of a batch that cannot make the
+        whole."""
+        if weights is not None and parts > 1 and _reduction(self) != MEAN:
             raise UserError(
                 "sample weights in a batch that is divided: expected keras_deit.loss, or a Keras"
                 f" loss with reduction={MEAN!r}"
             )
+
+
+def _reduction(model):
+    return getattr(model.loss, "reduction", "mean")
 
 
 def fuse(logits):

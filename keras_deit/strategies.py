@@ -50,10 +50,6 @@ def _jax(recipe):
     devices = keras.distribution.list_devices()
     if len(devices) == 1 or recipe.strategy == "single":
         return contextlib.nullcontext()
-    if recipe.batch_size % len(devices):
-        raise UserError(
-            f"batch_size={recipe.batch_size} on {len(devices)} devices: expected a multiple"
-        )
     parallel = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
     return parallel.scope()
 
@@ -61,8 +57,8 @@ def _jax(recipe):
 def _tensorflow(name):
     import tensorflow as tf
 
-    if processes.count() > 1:
-        return processes.join()
+    if processes.strategy():
+        return processes.strategy()
     if name == "auto":
         name = "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "single"
     return {"mirrored": _mirrored, "tpu": _tpu}[name]() if name != "single" else None
@@ -125,11 +121,26 @@ def devices():
     return parallel.device_mesh.devices.size if parallel else replicas.count()
 
 
+def check(recipe):
+    """Raises UserError where the recipe's batch does not divide as its devices and parts need it.
+    Under the scope."""
+    count = devices()
+    # A host's own replicas can have unequal shares.
+    alone = keras.backend.backend() == "tensorflow" and processes.count() == 1
+    parts = recipe.accumulate * (1 if alone and recipe.accumulate == 1 else count)
+    if recipe.batch_size % parts:
+        each = f" in {recipe.accumulate} parts" * (recipe.accumulate > 1)
+        raise UserError(
+            f"batch_size={recipe.batch_size}{each} on {count} devices: expected a multiple of"
+            f" {parts}"
+        )
+
+
 def feed(batches):
     """What ``fit`` takes under the scope: each process' ``batches`` are its share of the whole."""
     if processes.count() == 1 or keras.backend.backend() == "jax":
         return batches
-    strategy = processes.join()
+    strategy = processes.strategy()
     local = len(strategy.extended.worker_devices)
     share = batches.element_spec[0].shape[0] // local if local > 1 else None
     return strategy.distribute_datasets_from_function(

@@ -5,10 +5,15 @@ import tensorflow as tf
 
 from keras_deit import replicas
 from keras_deit.distillation import images_in
+from keras_deit.errors import UserError
 
 
 class TensorFlowSteps:
     """Stands before ``keras.Model`` in a class; see ``Steps``."""
+
+    def home(self):
+        """The scope of the strategy that the model was made under."""
+        return self.distribute_strategy.scope()
 
     def compile(self, *args, jit_compile="auto", **kwargs):
         several = replicas.count() > 1
@@ -23,7 +28,7 @@ class TensorFlowSteps:
     def train_step(self, data):
         """One update with the gradients of the whole batch's mean loss."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        self.weigh(weights)
+        self.weigh(weights, replicas.count() * self.accumulate)
         whole = replicas.total(images_in(images, weights))
         gradients = self._differentiate(images, labels, weights, whole)
         self.optimizer.apply(gradients, self.trainable_weights)
@@ -31,6 +36,7 @@ class TensorFlowSteps:
 
     def test_step(self, data):
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        self.weigh(weights, replicas.count())
         self.forward(images, labels, weights, training=False)
         return self.results(training=False)
 
@@ -41,6 +47,10 @@ class TensorFlowSteps:
         if count == 1:
             return self._part(images, labels, weights, whole)
         batch = [x for x in (images, labels, weights) if x is not None]
+        rest, wrong = tf.shape(images)[0] % count, f"a batch does not divide into {count} parts"
+        if tf.get_static_value(rest):
+            raise UserError(f"{wrong}: expected a multiple, or another accumulate")
+        tf.debugging.assert_equal(rest, 0, wrong)
         parts = [tf.reshape(x, (count, -1, *x.shape[1:])) for x in batch]
 
         def add(number, sums):

@@ -47,6 +47,7 @@ def train(recipe, workdir, data_dir=None, quiet=False):
         Interrupted: SIGTERM or Ctrl-C came; the run is saved.
     """
     strategies.join(recipe)
+    scope = strategies.scope(recipe)  # of teacher and student; before TensorFlow does anything
     with processes.noticed(workdir), opened(workdir, recipe) as workdir:
         last = workdir / "last.keras"
         if last.exists():
@@ -55,7 +56,7 @@ def train(recipe, workdir, data_dir=None, quiet=False):
         teacher = _teacher(recipe, workdir, data_dir, quiet)
         with processes.first_alone():  # nothing but a download: models are made by all together
             fetch(recipe)
-        with strategies.scope(recipe):  # of teacher and student
+        with scope:
             return _train(recipe, workdir, data_dir, teacher, quiet)
 
 
@@ -144,7 +145,16 @@ def _teacher(recipe, workdir, data_dir, quiet):
     if recipe.teacher is None:
         return None
     if recipe.teacher in RECIPES:
-        train(RECIPES[recipe.teacher], workdir / "teacher", data_dir, quiet)
+        row = dataclasses.replace(RECIPES[recipe.teacher], strategy=recipe.strategy)
+        try:
+            train(row, workdir / "teacher", data_dir, quiet)
+        except UserError as error:
+            if error.code != UserError.code:  # a run that can go on
+                raise
+            raise UserError(
+                f"teacher {recipe.teacher}: {error}; or train it by itself and give its file,"
+                " --set=teacher="
+            ) from error
         return workdir / "teacher" / "last.keras"
     if recipe.teacher not in VARIANTS and not pathlib.Path(recipe.teacher).exists():
         known = ", ".join(name for name, row in RECIPES.items() if row.teacher is None)

@@ -29,7 +29,7 @@ def opened(workdir, recipe):
 
     Raises:
         UserError: it cannot be written, belongs to another recipe, a process works in it, or the
-            processes that train together do not see the same folder.
+            processes that train together have not the same folder and recipe.
     """
     if not str(workdir):
         raise UserError("an empty workdir: expected the name of a folder")
@@ -40,7 +40,7 @@ def opened(workdir, recipe):
         with processes.first_alone():
             if not processes.index():
                 _take(workdir, stack)
-        _shared(workdir)
+        _shared(workdir, recipe)
         _agree(workdir, recipe)
         yield workdir
 
@@ -73,15 +73,22 @@ def _take(workdir, stack):
                 partial.unlink()
 
 
-def _shared(workdir):
+def _shared(workdir, recipe):
+    """Raises UserError, in all processes, where they differ in folder or recipe."""
     try:
-        holder = zlib.crc32((workdir / LOCK).read_bytes())
+        holder = (workdir / LOCK).read_bytes()
     except OSError:
-        holder = 0
-    if len(set(processes.each(np.uint32(holder)))) > 1:
+        holder = b""
+    fields = json.dumps(dataclasses.asdict(recipe)).encode()
+    folders, recipes = processes.each(np.uint32([zlib.crc32(holder), zlib.crc32(fields)])).T
+    if len(set(folders)) > 1:
         raise UserError(
             f"workdir {workdir} is not the same folder in all {processes.count()} processes:"
             " expected one that all hosts share"
+        )
+    if len(set(recipes)) > 1:
+        raise UserError(
+            f"not the same recipe in all {processes.count()} processes: expected the same command"
         )
 
 

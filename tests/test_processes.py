@@ -37,6 +37,41 @@ def slurm(index, port):
     return {f"SLURM_{name}": str(value) for name, value in (names | {"STEP_NUM_NODES": 1}).items()}
 
 
+DIFFER = """
+import sys
+from keras_deit import errors, strategies, workdirs
+from tests.conftest import recipe
+
+index = int(sys.argv[3])
+row = recipe("digits_none", f"lr=0.{1 + index if sys.argv[1] == 'recipe' else 1}")
+strategies.join(row)
+folder = sys.argv[2] + ("/other" * index if sys.argv[1] == "folder" else "")
+try:
+    with workdirs.opened(folder, row):
+        pass
+except errors.UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [("recipe", "not the same recipe in all 2"), ("folder", "not the same folder")],
+)
+def test_what_differs_between_processes_is_refused_in_both(tmp_path, what, says):
+    addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
+    started = []
+    for index in range(2):
+        environ = engines.environment("tensorflow", 1, addresses, index)
+        argv = [sys.executable, "-c", DIFFER, what, str(tmp_path), str(index)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(argv, cwd=ROOT, env=environ, **pipes))
+    for process in started:
+        output, errors = process.communicate(timeout=120)
+        assert says in output, errors[-2000:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("named", ["in the environment", "by Slurm"])
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
@@ -58,30 +93,50 @@ def test_two_processes_meet_and_fill_an_array(backend, named):
         assert json.loads(output.splitlines()[-1]) == [2, index, rows, ones]
 
 
+CLUSTER = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": %s}}'
+
+
 @pytest.mark.parametrize(
-    ("settings", "environment", "says"),
+    "config",
     [
-        ("strategy=multiworker", {}, "expected TF_CONFIG with the workers, or a Slurm job"),
-        ("strategy=auto", {"TF_CONFIG": "[]"}, "TF_CONFIG is not what TensorFlow reads"),
-        ("strategy=auto", {"TF_CONFIG": "{"}, "TF_CONFIG is not what TensorFlow reads"),
-        (
-            "strategy=auto",
-            {"TF_CONFIG": '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}}'},
-            r"jobs \['chief', 'worker'\]: expected a cluster of workers",
-        ),
+        "[]",
+        "{",
+        '{"cluster": {"worker": ["a:1", "b:1"]}}',
+        '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}',
+        '{"cluster": {"worker": 5}, "task": {"type": "worker", "index": 0}}',
+        CLUSTER % 2,
+        CLUSTER % '"x"',
     ],
 )
-def test_processes_that_are_not_there_are_said(monkeypatch, settings, environment, says):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(kd.UserError, match=says):
-        strategies.join(recipe("digits_none", settings))
+def test_a_wrong_cluster_is_said(monkeypatch, config):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(
+        kd.UserError, match=r'TF_CONFIG=.*: expected {"cluster": {"worker": \["host'
+    ):
+        strategies.join(recipe("digits_none"))
     assert processes.count() == 1
+
+
+def test_processes_that_are_not_there_are_said():
+    with pytest.raises(kd.UserError, match="expected TF_CONFIG with the workers, or a Slurm job"):
+        strategies.join(recipe("digits_none", "strategy=multiworker"))
+
+
+@pytest.mark.parametrize(
+    ("addresses", "count", "index"), [(None, "2", "0"), ("a:1", "two", "0"), ("a:1", "2", None)]
+)
+def test_wrong_processes_of_jax_are_said(monkeypatch, addresses, count, index):
+    values = {"JOB_ADDRESSES": addresses, "NUM_PROCESSES": count, "PROCESS_ID": index}
+    for name, value in values.items():
+        if value is not None:
+            monkeypatch.setenv(f"KERAS_DISTRIBUTION_{name}", value)
+    with pytest.raises(kd.UserError, match=r"KERAS_DISTRIBUTION_.*: expected host:port, a number"):
+        processes._jax_environment()
 
 
 def test_a_worker_joins_before_anything_else(monkeypatch, tiny):
     tiny(np.zeros((1, 24, 16, 3)))
-    monkeypatch.setenv("TF_CONFIG", engines.cluster("tensorflow", ["a:1", "b:1"], 0)["TF_CONFIG"])
+    monkeypatch.setenv("TF_CONFIG", CLUSTER % 0)
     with pytest.raises(kd.UserError, match=r"cannot join the other workers: .*program startup"):
         strategies.join(recipe("digits_none"))
 

@@ -41,6 +41,19 @@ for name, own in (
 np.savez(sys.argv[2], *found)
 """
 )
+OUTSIDE = (
+    START
+    + """
+import keras
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    model = kd.DeiT((24, 16), patch_size=8, width=12, depth=1, heads=3, num_classes=5)
+try:
+    model.compile(keras.optimizers.AdamW(clipnorm=1.0), kd.loss(None))
+except kd.UserError as error:
+    np.savez(sys.argv[2], np.array(str(error)))
+"""
+)
 MASKS = (
     START
     + """
@@ -89,3 +102,9 @@ def test_replicas_drop_different_paths(tmp_path):
     masks = arrays(MASKS, 2, tmp_path / "masks")
     assert all(set(np.unique(mask)) == {0, 2} for mask in masks)
     assert len({mask.tobytes() for mask in masks}) == 4  # of two steps
+
+
+@pytest.mark.slow
+def test_compiled_outside_of_its_strategy_a_model_is_under_it(tmp_path):
+    (error,) = arrays(OUTSIDE, 2, tmp_path / "outside")
+    assert "several replicas cannot train with Keras' clipping" in str(error)

@@ -120,3 +120,39 @@ def test_weights_in_a_divided_batch_need_their_own_mean(tiny):
         tiny.fit(images, labels, sample_weight=np.ones(4), verbose=0)
     tiny.compile("sgd", kd.loss(None), accumulate=2)
     tiny.fit(images, labels, sample_weight=np.ones(4), verbose=0)
+
+
+def test_weights_in_an_evaluation_need_their_own_mean_too(tiny, monkeypatch):
+    images, labels = np.zeros((4, 24, 16, 3), "float32"), np.eye(5, dtype="float32")[:4]
+    tiny.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    monkeypatch.setattr(replicas, "count", lambda: 2)
+    with pytest.raises(kd.UserError, match=r"expected keras_deit.loss, or a Keras loss with"):
+        tiny.evaluate(images, labels, sample_weight=np.ones(4), verbose=0)
+
+
+def test_a_sum_is_no_loss_of_a_divided_batch(tiny):
+    total = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
+    tiny.compile("sgd", total)
+    with pytest.raises(kd.UserError, match="needs a loss that is a mean, not a sum"):
+        tiny.compile("sgd", total, accumulate=2)
+
+
+def test_a_batch_that_does_not_divide_into_parts_is_said(tiny):
+    images, labels = np.zeros((5, 24, 16, 3), "float32"), np.eye(5, dtype="float32")
+    tiny.compile("sgd", kd.loss(None), accumulate=2, jit_compile=False)
+    with pytest.raises(kd.UserError, match="does not divide into 2 parts: expected a multiple"):
+        tiny.fit(images, labels, batch_size=5, verbose=0)
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)  # 4 and 1
+    with pytest.raises(tf.errors.InvalidArgumentError, match="does not divide into 2 parts"):
+        tiny.fit(batches, verbose=0)
+
+
+def test_a_batch_must_divide_where_its_engine_needs_it(monkeypatch):
+    strategies.check(recipe("digits_none", "batch_size=60"))
+    monkeypatch.setattr(strategies, "devices", lambda: 8)
+    strategies.check(recipe("digits_none", "batch_size=60"))  # MirroredStrategy can do it
+    with pytest.raises(kd.UserError, match="in 2 parts on 8 devices: expected a multiple of 16"):
+        strategies.check(recipe("digits_none", "batch_size=60", "accumulate=2"))
+    monkeypatch.setattr(strategies.processes, "count", lambda: 2)
+    with pytest.raises(kd.UserError, match="batch_size=60 on 8 devices: expected a multiple of 8"):
+        strategies.check(recipe("digits_none", "batch_size=60"))
