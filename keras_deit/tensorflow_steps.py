@@ -47,10 +47,10 @@ class TensorFlowSteps:
         if count == 1:
             return self._part(images, labels, weights, whole)
         batch = [x for x in (images, labels, weights) if x is not None]
-        rest, wrong = tf.shape(images)[0] % count, f"a batch does not divide into {count} parts"
-        if tf.get_static_value(rest):
+        wrong = f"a batch does not divide into {count} parts"
+        if (images.shape[0] or 0) % count:
             raise UserError(f"{wrong}: expected a multiple, or another accumulate")
-        tf.debugging.assert_equal(rest, 0, wrong)
+        tf.debugging.assert_equal(tf.shape(images)[0] % count, 0, wrong)
         parts = [tf.reshape(x, (count, -1, *x.shape[1:])) for x in batch]
 
         def add(number, sums):
