@@ -116,6 +116,7 @@ def processes(commands, kill=None, rng=random):
             times.append(time.monotonic())
             if not before and len(times) == 2:
                 timer.start()
+    started[0].stdout.close()
     timer.cancel()
     # While things are loaded SIGTERM just ends it; then it saves and says that it can go on.
     expected = {None: (0,), signal.SIGTERM: (0, 75, -signal.SIGTERM)}.get(number, (0, -9, 75))

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import keras_deit as kd
+from keras_deit.assembly import compile_for, model_for
 from keras_deit.data import datasets
 from keras_deit.optimization import learning_rate
-from keras_deit.training import _model, compile_for
 from keras_deit.variants import VARIANTS
 
 PAPER = [name for name in kd.RECIPES if not name.startswith("digits")]
@@ -62,7 +62,7 @@ def test_every_recipe_builds_its_model_data_and_optimizer(size, imagenet):
     @functools.lru_cache(maxsize=1)
     def model(*fields):
         row = dataclasses.replace(kd.RECIPES["deit_tiny"], **dict(zip(names, fields, strict=True)))
-        return _model(row, train)
+        return model_for(row, train.num_classes)
 
     def fields(name):
         return [getattr(kd.RECIPES[name], field) for field in names]

@@ -79,7 +79,7 @@ def test_processes_share_a_batch_by_its_groups(photographs):
     parts = [next(iter(kd.data.train(row, process=(index, 2)))) for index in (0, 1)]
     for one, two in zip(whole, zip(*parts, strict=True), strict=True):
         np.testing.assert_array_equal(one, np.concatenate(two))
-    with pytest.raises(kd.UserError, match="4 groups in a batch for 3 processes"):
+    with pytest.raises(kd.UserError, match="images, mixed in groups of 8, for 3 processes"):
         kd.data.train(row, process=(0, 3))
 
 
