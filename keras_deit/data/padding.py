@@ -21,7 +21,9 @@ def padded(batches, rows):
         weights = tf.ones(tf.shape(images)[0]) if weights is None else weights
         parts = images, labels, tf.cast(weights, tf.float32)
         missing = rows - tf.shape(images)[0]
-        tf.debugging.assert_non_negative(missing, f"a batch of more than {rows} images")
+        wrong = f"a batch of more than {rows} images"
+        with tf.control_dependencies([tf.debugging.assert_non_negative(missing, wrong)]):
+            missing = tf.identity(missing)
         return tuple(_longer(part, missing, rows) for part in parts)
 
     return batches.map(pad)
