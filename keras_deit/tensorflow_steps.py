@@ -50,7 +50,10 @@ class TensorFlowSteps:
         wrong = f"a batch does not divide into {count} parts"
         if (images.shape[0] or 0) % count:
             raise UserError(f"{wrong}: expected a multiple, or another accumulate")
-        tf.debugging.assert_equal(tf.shape(images)[0] % count, 0, wrong)
+        with tf.control_dependencies(
+            [tf.debugging.assert_equal(tf.shape(images)[0] % count, 0, wrong)]
+        ):
+            batch = [tf.identity(x) for x in batch]
         parts = [tf.reshape(x, (count, -1, *x.shape[1:])) for x in batch]
 
         def add(number, sums):
