@@ -74,7 +74,6 @@ def compile_for(model, recipe, teacher, steps):
         jit_compile=_jit(recipe, model),
         **options,
     )
-    model.optimizer.build(model.trainable_variables)
     nothing = keras.ops.zeros((1, model.num_classes))  # has the metrics make their variables
     model.compute_metrics(None, nothing, nothing)
     model.reset_metrics()

@@ -34,7 +34,8 @@ def train(recipe, workdir, data_dir=None, quiet=False):
 
     Args:
         recipe: a ``Recipe``.
-        workdir: a folder; it is made, and belongs to this recipe and one process alone.
+        workdir: a folder; it is made, and belongs to this recipe and this process, or those that
+            train together, alone.
         data_dir: where TFDS keeps its data sets; None is TFDS' own default.
         quiet: whether to keep the plan, Keras' progress bar and the scores to itself.
 
@@ -45,6 +46,7 @@ def train(recipe, workdir, data_dir=None, quiet=False):
         UserError: whatever the recipe, its data, its teacher or the folder make impossible, and a
             loss that is no number any more.
         Interrupted: SIGTERM or Ctrl-C came; the run is saved.
+        Lost: another of the processes ended.
     """
     strategies.join(recipe)
     scope = strategies.scope(recipe)  # of teacher and student; before TensorFlow does anything

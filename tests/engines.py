@@ -79,12 +79,9 @@ def distance(found, expected, case):
             # Other ways to the same, and what is wrong on purpose, are compared with the first.
             right = case if case in ("adamw", "bfloat16", "published") else "adamw"
             other = name.replace(case, right)
-            error, start = (
-                found[name] - expected[other],
-                expected[other.replace("weights", "start")],
-            )
+            error = found[name] - expected[other]
             largest = max(largest, np.abs(error).max())
-            moved = np.linalg.norm(expected[other] - start)
+            moved = np.linalg.norm(expected[other] - expected[other.replace("weights", "start")])
             relative = max(relative, np.linalg.norm(error) / moved)
     return largest, relative
 

@@ -180,3 +180,5 @@ def test_processes_share_the_images_of_an_evaluation(data_dir):
         for at in (0, 1):
             images = np.concatenate([batch[at] for batches in parts for batch in batches])
             np.testing.assert_array_equal(images, whole[at])
+    with pytest.raises(kd.UserError, match="360 images to evaluate for 200 processes"):
+        kd.data.evaluation(row, data_dir, process=(0, 200))

@@ -92,7 +92,7 @@ def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875, process=(
         size: (height, width) in pixels.
         crop: the share of an image's side that is seen.
         process: (index, count) of the processes that evaluate together: each gets an equal run of
-            the images, in as many batches as the others, the last of which may be empty.
+            the images, the last a shorter one, in as many batches as the others.
 
     Returns:
         A ``tf.data.Dataset`` with the attributes of ``train``, and ``processes``, their count. The
@@ -104,6 +104,8 @@ def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875, process=(
     data = datasets.load(dataset, split, data_dir)
     index, processes = process
     share = -(-len(data) // processes)
+    if share * (processes - 1) >= len(data):
+        raise UserError(f"{len(data)} images to evaluate for {processes} processes: expected fewer")
     rows = min(EVALUATION_BATCH, share)
     begin, end = (min(i * share, len(data)) for i in (index, index + 1))
 
