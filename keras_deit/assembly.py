@@ -10,6 +10,7 @@ from keras_deit.checkpoints.hub import download
 from keras_deit.distillation import Distillation
 from keras_deit.errors import UserError
 from keras_deit.factory import build
+from keras_deit.freezing import freeze
 from keras_deit.model import DeiT
 from keras_deit.optimization import loss, optimizer
 from keras_deit.variants import VARIANTS, DeiTVariant
@@ -35,22 +36,32 @@ def precision(recipe):
         keras.config.set_dtype_policy(before)
 
 
-def model_for(recipe, num_classes):
-    """The recipe's model, new or from what it starts with, for so many classes."""
-    if recipe.variant not in VARIANTS:
-        known = ", ".join(VARIANTS)
-        raise UserError(f"unknown variant {recipe.variant!r}: expected one of {known}")
-    fields = {"num_classes": num_classes, "image_size": recipe.image_size}
-    if isinstance(VARIANTS[recipe.variant], DeiTVariant):
-        if recipe.mode == "training":
-            fields |= {"drop_path": recipe.drop_path, "dropout": recipe.dropout}
+def model_for(recipe, class_names):
+    """The recipe's model, new or from what it starts with, for these classes."""
+    fields = {"num_classes": len(class_names), "image_size": recipe.image_size}
+    if _is_deit(recipe):
+        rates = {"drop_path": recipe.drop_path, "dropout": recipe.dropout}
+        fields |= rates if recipe.mode == "training" else dict.fromkeys(rates, 0.0)
     elif recipe.distillation != "none":
         raise UserError(f"{recipe.variant} has no distillation token: expected a distilled DeiT")
     elif recipe.accumulate > 1:
         raise UserError(f"{recipe.variant} cannot accumulate gradients: expected accumulate=1")
     if recipe.start is None:
-        return build(recipe.variant, **fields)
-    return load(recipe.start, recipe.variant, **fields)
+        model = build(recipe.variant, **fields)
+    else:
+        model = load(recipe.start, recipe.variant, new_heads=recipe.new_heads, **fields)
+    model.class_names = tuple(class_names)
+    freeze(model, recipe.trainable)
+    return model
+
+
+def _is_deit(recipe):
+    if recipe.variant is None:
+        return isinstance(load(recipe.start), DeiT)
+    if recipe.variant not in VARIANTS:
+        known = ", ".join(VARIANTS)
+        raise UserError(f"unknown variant {recipe.variant!r}: expected one of {known}")
+    return isinstance(VARIANTS[recipe.variant], DeiTVariant)
 
 
 def compile_for(model, recipe, teacher, steps):
@@ -58,7 +69,13 @@ def compile_for(model, recipe, teacher, steps):
     epoch; whatever a step needs has its variables then."""
     strategies.check(recipe)
     options = {}
-    if teacher is not None:
+    known = getattr(teacher, "class_names", None)
+    if known and known != model.class_names:
+        raise UserError(
+            f"teacher {recipe.teacher} was trained on other classes ({', '.join(known[:3])}, ...)"
+            f" than {recipe.dataset} has ({', '.join(model.class_names[:3])}, ...)"
+        )
+    if recipe.distillation != "none":
         kind, alpha, tau = recipe.distillation, recipe.alpha, recipe.tau
         options["distillation"] = Distillation(
             teacher, kind, alpha, tau, recipe.reduction, recipe.token

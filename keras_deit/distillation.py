@@ -5,13 +5,13 @@ from keras import ops
 
 from keras_deit.errors import UserError
 
-KINDS = ("hard", "soft")
+KINDS = ("hard", "soft", "label")
 REDUCTIONS = ("batch", "elements")
 MEAN = "mean_with_sample_weight"  # over images: one that has no weight is not there
 
 
 class Distillation:
-    """A frozen teacher and the loss between its logits and the student's distillation head.
+    """What the student's distillation head learns, by what loss: mostly a frozen teacher's logits.
 
     The student's whole loss is ``(1 - alpha) * label loss + alpha * distillation loss``.
 
@@ -19,6 +19,8 @@ class Distillation:
       smoothing.
     - soft: Kullback-Leibler divergence of the student from the teacher, both at temperature
       ``tau``, times ``tau**2``.
+    - label: no teacher; cross-entropy with the label, so that both heads of a distilled model that
+      is fine-tuned learn the new classes.
 
     The teacher sees the very images the student sees, in inference mode, without gradients. It is
     no part of the student: neither among its weights nor in its files.
@@ -26,8 +28,8 @@ class Distillation:
     Args:
         teacher: any Keras classifier of the student's images, giving logits (batch, num_classes);
             ``keras_deit.adapt`` turns one with another normalisation, or one that gives
-            probabilities, into such.
-        kind: "hard" or "soft".
+            probabilities, into such. None for the kind "label".
+        kind: "hard", "soft" or "label".
         alpha: weight of the teacher's part, in [0, 1]. Paper: .5 hard, .1 soft.
         tau: temperature of the soft kind, above 0. Paper: 3; the published code's default: 1.
         reduction: of the soft kind. "batch" is the divergence per image, averaged over the batch,
@@ -48,7 +50,11 @@ class Distillation:
             raise UserError(f"tau {tau}: expected a temperature above 0")
         self.teacher, self.kind, self.alpha, self.tau = teacher, kind, alpha, tau
         self.reduction, self.token = reduction, token
-        self._loss = HardLoss() if kind == "hard" else SoftLoss(tau, reduction)
+        self._loss = {
+            "hard": HardLoss(),
+            "soft": SoftLoss(tau, reduction),
+            "label": keras.losses.CategoricalCrossentropy(from_logits=True, reduction=MEAN),
+        }[kind]
         self._label_loss = keras.metrics.Mean(name="class_loss")
         self._teacher_loss = keras.metrics.Mean(name="distillation_loss")
         self._agreement = keras.metrics.Mean(name="agreement")
@@ -56,16 +62,27 @@ class Distillation:
     @property
     def metrics(self):
         """``class_loss``, ``distillation_loss`` and ``agreement``: the share of images on which
-        the distillation head decides as the teacher does."""
+        the distillation head decides as the teacher, or the label, does."""
         return [self._label_loss, self._teacher_loss, self._agreement]
 
-    def target(self, images):
-        """The teacher's logits, float32 (batch, num_classes), without a gradient."""
+    @property
+    def variables(self):
+        """The teacher's."""
+        return [] if self.teacher is None else self.teacher.variables
+
+    def target(self, images, labels):
+        """What the distillation head is to come to, float32 (batch, num_classes): the teacher's
+        logits, without a gradient, or the labels."""
+        if self.kind == "label":
+            if len(labels.shape) != 2:
+                shape = tuple(labels.shape)
+                raise UserError(f"labels {shape}: the kind label expects (batch, num_classes)")
+            return ops.cast(labels, "float32")
         return ops.cast(ops.stop_gradient(self.teacher(images, training=False)), "float32")
 
     def distillation_loss(self, logits, target, weights=None):
-        """Scalar: ``logits`` against the teacher's logits ``target``, both (batch, num_classes);
-        with weights (batch,), their weighted mean."""
+        """Scalar: ``logits`` against ``target``, both (batch, num_classes); with weights (batch,),
+        their weighted mean."""
         return self._loss(target, logits, sample_weight=weights)
 
     def loss(self, label_loss, teacher_loss):
@@ -96,6 +113,12 @@ class Distillation:
                 "the student has a distillation head, which token=False leaves untaught: build it"
                 " with distilled=False, or leave token=True"
             )
+        if self.kind != "label":
+            self._check_teacher(student)
+        elif self.teacher is not None:
+            raise UserError("kind label with a teacher: expected none, or the kind hard or soft")
+
+    def _check_teacher(self, student):
         name = getattr(self.teacher, "name", type(self.teacher).__name__)
         size = "x".join(map(str, student.image_size))
         images = keras.KerasTensor((None, *student.image_size, 3), "float32")

@@ -59,6 +59,15 @@ def pair(image_size):
     return sides
 
 
+def names(class_names, num_classes):
+    """``class_names`` as a tuple, or None. Raises UserError where that is not a name for each."""
+    if class_names is None:
+        return None
+    if not isinstance(class_names, (tuple, list)) or len(class_names) != num_classes:
+        raise UserError(f"class_names: expected a name for each of {num_classes} classes")
+    return tuple(map(str, class_names))
+
+
 def _index(value):
     try:
         return operator.index(value)

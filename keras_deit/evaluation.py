@@ -15,16 +15,17 @@ HEADS = ("class", "distillation")
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one head: shares of images, and the mean cross-entropy, None where an image may have
-    several right classes."""
+    """Of one head: shares of images, the mean over classes of top-1, and the mean cross-entropy;
+    the latter two None where an image may have several right classes."""
 
     top1: float
     top5: float
+    per_class: float | None
     loss: float | None
 
 
 def evaluate(model, batches, verbose=0, each=lambda: None):
-    """Accuracy and loss of each head over every image.
+    """Accuracies and loss of each head over every image.
 
     Where an image has several right classes (ImageNet-ReaL), one of them is enough, and an image
     that has none does not count.
@@ -53,7 +54,7 @@ def evaluate(model, batches, verbose=0, each=lambda: None):
                 heads = heads if len(heads) == 1 else [*heads, sum(heads) / len(heads)]
                 rows.append(np.stack([_rows(head, truth) for head in heads], axis=1))
             bar.add(1)
-    rows = np.concatenate(rows) if rows else np.zeros((0, 1, 4))
+    rows = np.concatenate(rows) if rows else np.zeros((0, 1, 5))
     if getattr(batches, "processes", 1) > 1:
         rows = processes.concatenate(rows)
     found = [_scores(head) for head in rows.swapaxes(0, 1)]
@@ -63,22 +64,24 @@ def evaluate(model, batches, verbose=0, each=lambda: None):
 
 def table(scores):
     """``evaluate``'s scores as Markdown, in percent."""
-    lines = ["| head | top-1 | top-5 | loss |", "| --- | ---: | ---: | ---: |"]
+    lines = ["| head | top-1 | top-5 | per class | loss |", "| --- | ---: | ---: | ---: | ---: |"]
     for head, of in scores.items():
         if of is not None:
             loss = "-" if of.loss is None else f"{of.loss:.4f}"
-            lines.append(f"| {head} | {of.top1:.3%} | {of.top5:.3%} | {loss} |")
+            mean = "-" if of.per_class is None else f"{of.per_class:.3%}"
+            lines.append(f"| {head} | {of.top1:.3%} | {of.top5:.3%} | {mean} | {loss} |")
     return "\n".join(lines)
 
 
-def predictor(model):
-    """A function from images to a list of arrays, the logits of each head: compiled once, and with
-    the weights that the model has when it is called. It uses all devices of this process that the
-    model is on."""
+def predictor(model, heads=None):
+    """A function from images to a list of arrays, the logits of each head, or what ``heads`` makes
+    of images: compiled once, and with the weights that the model has when it is called. It uses all
+    devices of this process that the model is on."""
 
-    def heads(images):
+    def logits(images):
         return model.logits(images) if hasattr(model, "logits") else [model(images, training=False)]
 
+    heads = heads or logits
     backend = keras.backend.backend()
     if backend == "jax":
         return _jax_predictor(model, heads)
@@ -166,18 +169,21 @@ def _padded(images, rows, count):
 
 
 def _rows(logits, labels):
-    """For each image, (images, 4): how many right classes it has, whether the best guess is one,
-    whether one of the best five is, and the cross-entropy with all of them."""
+    """For each image, (images, 5): how many right classes it has, whether the best guess is one,
+    whether one of the best five is, the cross-entropy with all of them, and the first of them."""
     logits = logits.astype(np.float64)
     best = np.argsort(-logits, axis=-1, kind="stable")[:, :5]
     right = np.take_along_axis(labels, best, axis=-1) > 0
     shifted = logits - logits.max(axis=-1, keepdims=True)
     log = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    columns = (labels.sum(axis=-1), right[:, 0], right.any(axis=-1), -(log * labels).sum(axis=-1))
-    return np.stack(columns, axis=-1)
+    counts, loss, first = labels.sum(axis=-1), -(log * labels).sum(axis=-1), labels.argmax(axis=-1)
+    return np.stack([counts, right[:, 0], right.any(axis=-1), loss, first], axis=-1)
 
 
 def _scores(rows):
     rows = rows[rows[:, 0] > 0]
-    top1, top5, loss = map(float, rows[:, 1:].mean(axis=0))
-    return Scores(top1, top5, loss if (rows[:, 0] == 1).all() else None)
+    top1, top5, loss, _ = map(float, rows[:, 1:].mean(axis=0))
+    if (rows[:, 0] > 1).any():
+        return Scores(top1, top5, None, None)
+    of_class = [rows[rows[:, 4] == number, 1].mean() for number in np.unique(rows[:, 4])]
+    return Scores(top1, top5, float(np.mean(of_class)), loss)

@@ -19,7 +19,7 @@ class JaxSteps:
     def non_trainable_variables(self):
         """With the teacher's among them: what a compiled step is given and not built of."""
         own = super().non_trainable_variables
-        return own + self.distillation.teacher.variables if self.distillation else own
+        return own + self.distillation.variables if self.distillation else own
 
     def train_step(self, state, data):
         """One update with the gradients of the whole batch's mean loss."""

@@ -128,9 +128,10 @@ class Journal(keras.callbacks.Callback):
     def average(self):
         """A model with the moving average of the weights, which the next call changes."""
         self.copy.set_weights(self.model.get_weights())
-        averages = self.model.optimizer.averages
-        for variable, average in zip(self.copy.trainable_variables, averages, strict=True):
-            variable.assign(average)
+        copies = zip(self.model.variables, self.copy.variables, strict=True)
+        copies = [copy for variable, copy in copies if variable.trainable]
+        for copy, average in zip(copies, self.model.optimizer.averages, strict=True):
+            copy.assign(average)
         return self.copy
 
     # Files.

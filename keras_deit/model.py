@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_deit.errors import UserError, only_keras, pair, whole
+from keras_deit.errors import UserError, names, only_keras, pair, whole
 from keras_deit.layers import EPSILON, Block, Dropout, PatchEmbedding, TokenEmbedding
 from keras_deit.steps import Steps, fuse
 
@@ -27,6 +27,7 @@ class DeiT(Steps, keras.Model):
         distilled: whether there are a distillation token and its head.
         drop_path: rate of stochastic depth of the last block; it grows linearly from 0.
         dropout: rate after the embedding, the attention and both layers of each MLP.
+        class_names: what the outputs are of, in their order, or None.
 
     Raises:
         UserError: when the sizes do not divide.
@@ -44,6 +45,7 @@ class DeiT(Steps, keras.Model):
         distilled=True,
         drop_path=0.0,
         dropout=0.0,
+        class_names=None,
         **kwargs,
     ):
         super().__init__(**only_keras(kwargs))
@@ -55,6 +57,7 @@ class DeiT(Steps, keras.Model):
         self.image_size, self.patch_size = size, patch_size
         self.width, self.depth, self.heads, self.mlp_ratio = width, depth, heads, mlp_ratio
         self.num_classes, self.distilled, self.rate = num_classes, distilled, drop_path
+        self.class_names = names(class_names, num_classes)
 
         self.patch_embed = PatchEmbedding(patch_size, width, name="patch_embed")
         self.tokens = TokenEmbedding(distilled, name="tokens")
@@ -138,6 +141,7 @@ class DeiT(Steps, keras.Model):
             "distilled": self.distilled,
             "drop_path": self.rate,
             "dropout": self.dropout.rate if self.dropout else 0.0,
+            "class_names": self.class_names and list(self.class_names),
         }
 
     def get_config(self):

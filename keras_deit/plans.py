@@ -25,6 +25,8 @@ def make_plan(planned, recipe, model, training, validation):
         warmup += " (as long as the run: it ends below the peak)"
     pupil = "token" if recipe.token else "class head"
     teach = f"{recipe.teacher}, {recipe.distillation} through the {pupil}, alpha {recipe.alpha:g}"
+    if recipe.distillation == "label":
+        teach = f"none; the distillation head learns the label too, alpha {recipe.alpha:g}"
     teach += f", tau {recipe.tau:g}, divided by {recipe.reduction}" * (
         recipe.distillation == "soft"
     )
@@ -43,8 +45,11 @@ def make_plan(planned, recipe, model, training, validation):
     rules += [f"moving average {recipe.ema:g}"] * bool(recipe.ema)
     run = {
         "recipe": recipe.note,
-        "model": f"{recipe.variant}, {model.count_params():,} parameters, {size} pixels",
-        "start": recipe.start or "random weights",
+        "model": f"{recipe.variant or type(model).__name__}, {model.count_params():,} parameters,"
+        f" {size} pixels",
+        "start": f"{recipe.start or 'random weights'}"
+        f"{', with new heads' * bool(recipe.start and recipe.new_heads)}",
+        "training": _TRAINABLE[recipe.trainable],
         "data": f"{recipe.dataset}: {training.images:,} training and {validation.images:,}"
         f" validation images, {training.num_classes} classes",
         "batch": whole,
@@ -53,7 +58,7 @@ def make_plan(planned, recipe, model, training, validation):
         f" {recipe.batch_size}; {warmup}, cosine to {recipe.min_lr:g}, by {recipe.schedule}s",
         "optimizer": ", ".join(rules),
         "mode": recipe.mode,
-        "teacher": "none" if recipe.teacher is None else teach,
+        "teacher": "none" if recipe.distillation == "none" else teach,
         "precision": recipe.precision,
         "engine": f"{keras.backend.backend()}, {_xla(model)}",
         "checkpoints": f"every {recipe.save_minutes:g} minutes, or as often as takes under 5 %"
@@ -63,6 +68,13 @@ def make_plan(planned, recipe, model, training, validation):
     versions = {name: metadata.version(name) for name in names}
     versions["python"] = platform.python_version()
     return {"recipe": dataclasses.asdict(planned), "run": run, "versions": versions}
+
+
+_TRAINABLE = {
+    "all": "all variables",
+    "attention": "attention, position embedding and heads; all else stays",
+    "heads": "the heads; all else stays",
+}
 
 
 def _xla(model):

@@ -15,8 +15,9 @@ class Recipe:
     peak, ``lr``, are taken as they are; shares and probabilities lie in [0, 1]."""
 
     note: str
-    variant: str
+    variant: str | None  # None is that of the file to start from
     dataset: str = "imagenet2012"
+    classes: int = 0  # that the data set must have; 0 for any number
     # data
     train_split: str = "train"
     validation_split: str = "validation"
@@ -36,9 +37,11 @@ class Recipe:
     cutmix: float = 1.0  # likewise; with both, each batch gets one of the two
     label_smoothing: float = 0.1
     eval_crop: float = 0.875  # of the image's side, in validation
-    max_damaged: int = 100  # images that may be left out before the run stops
+    max_damaged: int = 100  # images of each part that may be left out before the run stops
     # model
     start: str | None = None  # weights to begin with: a published model or a file
+    new_heads: bool = False  # whether heads are made anew for the same number of classes too
+    trainable: Literal["all", "attention", "heads"] = "all"  # the others stay; see freezing.py
     mode: Literal["training", "evaluation"] = "training"  # the latter: no drop path, no dropout
     drop_path: float = 0.1  # of a DeiT
     dropout: float = 0.0
@@ -58,7 +61,7 @@ class Recipe:
     ema: float = 0.0  # decay of a moving average of the weights kept beside them, 0 for none
     # distillation
     teacher: str | None = None  # another recipe, a published model or a file
-    distillation: Literal["none", "soft", "hard"] = "none"
+    distillation: Literal["none", "soft", "hard", "label"] = "none"  # label: two heads, no teacher
     token: bool = True  # a token of its own learns from the teacher, or else the class head does
     alpha: float = 0.5
     tau: float = 1.0
@@ -107,11 +110,13 @@ def _check(recipe):
         raise UserError(
             f"batch_size={recipe.batch_size}: expected a multiple of accumulate={recipe.accumulate}"
         )
-    if (recipe.distillation == "none") != (recipe.teacher is None):
+    if (recipe.distillation in ("soft", "hard")) != (recipe.teacher is not None):
         raise UserError(
             f"teacher={recipe.teacher} with distillation={recipe.distillation}: expected a teacher"
-            " with soft or hard, and none with none"
+            " with soft or hard, and none with none or label"
         )
+    if recipe.start is None and recipe.variant is None:
+        raise UserError("variant=none without start: expected a variant, or a file to start from")
 
 
 def override(recipe, settings):

@@ -116,6 +116,13 @@ _DIGITS = Recipe(
     drop_path=0.0,
 )
 
+_PRETRAINING = {
+    "digits_0to4": (
+        "A DeiT on all 449 training images of five digits, for transfer to the other five.",
+        {"dataset": "digits/0to4", "train_fraction": 1.0, "passes": 6},
+    ),
+}
+
 _METHODS = {
     "digits_teacher": (
         "The convnet that teaches the other digits rows.",
@@ -143,7 +150,7 @@ _METHODS = {
 }
 
 RECIPES = {
-    **_rows(_DIGITS, _METHODS),
+    **_rows(_DIGITS, {**_METHODS, **_PRETRAINING}),
     **_paper("tiny", (72.2, 72.2, 74.3, 74.5, 76.6, _UNPUBLISHED, _UNPUBLISHED)),
     **_paper("small", (79.8, 79.8, 80.9, 81.2, 82.6, _UNPUBLISHED, _UNPUBLISHED)),
     **_paper("base", (81.8, 81.8, 83.0, 83.4, 84.2, _TABLE_5, _DISTILLED_384)),

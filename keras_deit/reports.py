@@ -21,7 +21,7 @@ def write(workdir, recipe, plan, rows, scores, seconds):
     best = max(rows, key=lambda row: row["val_accuracy"])
     where = f"{recipe.dataset} {recipe.validation_split}, crop {recipe.eval_crop:g}"
     lines = [
-        f"# {recipe.variant} on {recipe.dataset}",
+        f"# {recipe.variant or recipe.start} on {recipe.dataset}",
         "",
         recipe.note,
         "",

@@ -62,12 +62,12 @@ class Steps(BackendSteps):
     def forward(self, images, labels, weights=None, training=True):
         """The mean loss over these images, a scalar, which is also added to the metrics.
 
-        With a ``Distillation`` the class head learns the labels and the distillation head the
-        teacher, on the same images (paper, section 4).
+        With a ``Distillation`` the class head learns the labels and the distillation head what
+        that says, on the same images (paper, section 4).
         """
         distillation = self.distillation if training else None
         whole = replicas.count()  # by which Keras divides a loss
-        target = distillation.target(images) if distillation else None
+        target = distillation.target(images, labels) if distillation else None
         logits = self.logits(images, training=training)
         fused = fuse(logits)
         head = logits[0] if distillation else fused

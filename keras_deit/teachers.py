@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_deit import replicas
-from keras_deit.errors import UserError, only_keras, pair, whole
+from keras_deit.errors import UserError, names, only_keras, pair, whole
 from keras_deit.steps import Steps
 from keras_deit.variants import MEAN, STD
 
@@ -121,18 +121,28 @@ class RegNetY(Steps, keras.Model):
         group_width: channels of a group of the 3x3 convolutions.
         se_ratio: width of the squeeze-excitations over their block's input channels.
         num_classes: outputs.
+        class_names: what they are of, in their order, or None.
 
     Raises:
         UserError: when widths, depths and group width do not fit together.
     """
 
     def __init__(
-        self, stem, depths, widths, group_width, se_ratio=0.25, num_classes=1000, **kwargs
+        self,
+        stem,
+        depths,
+        widths,
+        group_width,
+        se_ratio=0.25,
+        num_classes=1000,
+        class_names=None,
+        **kwargs,
     ):
         super().__init__(**only_keras(kwargs))
         self.stem_width, self.depths, self.widths = stem, tuple(depths), tuple(widths)
         self.group_width, self.se_ratio, self.num_classes = group_width, se_ratio, num_classes
         whole(stem=stem, group_width=group_width, num_classes=num_classes)
+        self.class_names = names(class_names, num_classes)
         if len(self.depths) != len(self.widths) or any(w % group_width for w in self.widths):
             raise UserError(
                 f"widths {self.widths} with depths {self.depths}: expected one width per depth,"
@@ -161,11 +171,15 @@ class RegNetY(Steps, keras.Model):
         self.head.build((None, self.widths[-1]))
         self.built = True
 
-    def call(self, images, training=False):
+    def features(self, images, training=False):
+        """What the head sees, (batch, widths[-1]): the mean over the last stage's places."""
         x = ops.relu(self.stem_bn(self.stem(self.pad(images)), training=training))
         for block in self.blocks:
             x = block(x, training=training)
-        return ops.cast(self.head(ops.mean(x, axis=(1, 2))), "float32")
+        return ops.mean(x, axis=(1, 2))
+
+    def call(self, images, training=False):
+        return ops.cast(self.head(self.features(images, training=training)), "float32")
 
     def logits(self, images, training=False):
         """A list of one, as it has one head."""
@@ -181,6 +195,7 @@ class RegNetY(Steps, keras.Model):
             "group_width": self.group_width,
             "se_ratio": self.se_ratio,
             "num_classes": self.num_classes,
+            "class_names": self.class_names and list(self.class_names),
         }
 
     def get_config(self):

@@ -29,8 +29,9 @@ def train(recipe, workdir, data_dir=None, quiet=False):
 
     The folder then holds ``plan.json`` (the recipe, what came of it, versions), ``metrics.csv``
     (a row per epoch), ``tensorboard/``, ``checkpoints/``, ``best.keras`` (by validation accuracy),
-    ``last.keras``, ``average.keras`` (where the recipe keeps one), ``report.md`` and
-    ``curves.png``; and, where the teacher is a recipe, ``teacher/``, a workdir of its own.
+    ``last.keras``, ``average.keras`` (where the recipe keeps one), ``scores.json`` (theirs, by
+    weights and head), ``report.md`` and ``curves.png``; and, where the teacher is a recipe,
+    ``teacher/``, a workdir of its own.
 
     Args:
         recipe: a ``Recipe``.
@@ -67,12 +68,12 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
     with processes.first_alone():  # it prepares what is not prepared
         training = data.train(recipe, data_dir, process=process)
         validation = data.evaluation(recipe, data_dir, process=process)
-    _same_classes(training, validation, recipe)
+    _check_classes(training, validation, recipe)
     keras.utils.set_random_seed(recipe.seed)  # processes must draw the same
     with precision(recipe):
         teacher = teacher and load(teacher)
         keras.utils.set_random_seed(recipe.seed)
-        model = model_for(recipe, training.num_classes)
+        model = model_for(recipe, training.class_names)
     planned, recipe = recipe, _as_it_is(recipe, training)
     compile_for(model, recipe, teacher, training.steps)
     plan = make_plan(planned, recipe, model, training, validation)
@@ -108,11 +109,13 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
             if writes:
                 write(workdir / "average.keras", average.save)
             scores["average"] = evaluate(journal.averaged, validation, each=journal.pause)
-    damaged = int(processes.each(len(training.samples.damaged)).sum())
+    damaged = len(training.samples.damaged) + len(validation.damaged)
+    damaged = int(processes.each(damaged).sum())
     plan["run"]["damaged"] = f"{damaged} images were left out"
     final = bare(model)
     if writes:
         reports.write(workdir, recipe, plan, journal.rows, scores, journal.elapsed())
+        write_json(workdir / "scores.json", _plain(scores))
         write(workdir / "last.keras", final.save)
     processes.wait()
     text = ", ".join(f"{head} {of.top1:.2%}" for head, of in scores["last"].items() if of)
@@ -127,7 +130,19 @@ def _as_it_is(recipe, training):
     return dataclasses.replace(recipe, batch_size=training.batch_size, mix_group=0)
 
 
-def _same_classes(training, validation, recipe):
+def _plain(scores):
+    return {
+        weights: {head: of and dataclasses.asdict(of) for head, of in heads.items()}
+        for weights, heads in scores.items()
+    }
+
+
+def _check_classes(training, validation, recipe):
+    if recipe.classes and training.num_classes != recipe.classes:
+        raise UserError(
+            f"{recipe.dataset} has {training.num_classes} classes: expected {recipe.classes}; is it"
+            " another data set, or another version of it?"
+        )
     if training.class_names != validation.class_names:
         other = sorted(set(training.class_names) ^ set(validation.class_names))
         names = ", ".join(other[:10]) + ", ..." * (len(other) > 10)

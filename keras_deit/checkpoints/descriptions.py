@@ -77,7 +77,9 @@ def timm_config(model):
         "num_classes": model.num_classes,
     }
     architecture, arguments = _timm_model(model)
+    named = {"label_names": list(model.class_names)} if model.class_names else {}
     return {
+        **named,
         "architecture": architecture,
         "num_classes": model.num_classes,
         "model_args": arguments,

@@ -12,12 +12,13 @@ from keras_deit.model import DeiT
 SHOWN = 8  # names of each sort in an error
 
 
-def fit(path, model, tensors, *, new_heads, change_tokens, grid):
+def fit(path, model, tensors, *, other_heads, new_heads, change_tokens, grid):
     """Fills ``model`` with ``tensors``, functions that read arrays by timm's names; see ``load``.
 
     Args:
         path: what errors call the parameters.
-        new_heads: whether heads of another number of classes are to be left as they are.
+        other_heads: whether heads of another number of classes are to be left as they are.
+        new_heads: whether those of the same number are.
         change_tokens: whether the distillation token may come or go.
         grid: (rows, columns) of patches that the positions are of, if that is known.
 
@@ -25,21 +26,22 @@ def fit(path, model, tensors, *, new_heads, change_tokens, grid):
         The names of variables that are as they were.
     """
     tensors = dict(tensors)
-    fresh = _heads(path, model, tensors, new_heads)
+    fresh = _heads(path, model, tensors, other_heads, new_heads)
     if isinstance(model, DeiT) and "pos_embed" in tensors:
         fresh |= _tokens(path, model, tensors, change_tokens, grid)
     _fill(path, model, tensors, fresh)
     return fresh & variables(model).keys()
 
 
-def _heads(path, model, tensors, asked):
+def _heads(path, model, tensors, other, new):
     """Leaves heads of other classes out of ``tensors``; the names of the variables that are new."""
     names = {name for name in tensors if name.split(".")[0] in ("head", "head_dist")}
     counts = {tensors[name]().shape[0] for name in names if name.endswith(".bias")}
-    if not counts or counts == {model.num_classes}:
+    same = counts == {model.num_classes}
+    if not counts or (same and not new):
         return set()
     count = min(counts)
-    if not asked:
+    if not same and not other:
         raise UserError(
             f"{path} has heads of {count} classes and the model {model.num_classes}: give"
             f" num_classes={count} to load them, or another number for new heads; or is it another"

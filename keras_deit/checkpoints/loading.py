@@ -9,13 +9,24 @@ from keras_deit.checkpoints.descriptions import agree, read_timm_config
 from keras_deit.checkpoints.fitting import fit
 from keras_deit.checkpoints.formats import read
 from keras_deit.checkpoints.hub import download
-from keras_deit.errors import UserError, pair
+from keras_deit.errors import UserError, names, pair
 from keras_deit.factory import build
 from keras_deit.teachers import RegNetY
 from keras_deit.variants import VARIANTS
 
+HEADS = {"head.weight", "head.fc.weight"}
 
-def load(source, variant=None, *, change_tokens=False, grid=None, cache_dir=None, **overrides):
+
+def load(
+    source,
+    variant=None,
+    *,
+    new_heads=False,
+    change_tokens=False,
+    grid=None,
+    cache_dir=None,
+    **overrides,
+):
     """The model of a published name or of a file.
 
     Loading is strict: every parameter of the file is used once and every variable of the model is
@@ -28,6 +39,7 @@ def load(source, variant=None, *, change_tokens=False, grid=None, cache_dir=None
             a folder with ``model.safetensors`` in it. A ``.pth`` needs PyTorch.
         variant: the row a file's weights belong to; not needed where the file says so itself
             (``.keras``, ``save_pretrained``, an official file under its own name).
+        new_heads: makes the heads anew, for the same number of classes too.
         change_tokens: allows distilled weights in a model without a distillation token, which
             then has the class head alone, and the reverse, where that token and head are new.
         grid: (rows, columns) of the patches that a file's positions are of, where neither the file
@@ -49,11 +61,14 @@ def load(source, variant=None, *, change_tokens=False, grid=None, cache_dir=None
         raise UserError(f"cannot read {source}: {error.strerror}") from error
     try:
         checkpoint = read(path, variant, overrides)
-        if checkpoint.model is not None and variant is None and not overrides:
+        asked = {"change_tokens": change_tokens, "new_heads": new_heads}
+        if checkpoint.model is not None and variant is None and not overrides and not new_heads:
             return checkpoint.model
         model, grid = _model(path, checkpoint, variant, overrides, grid)
-        asked = {"new_heads": "num_classes" in overrides, "change_tokens": change_tokens}
-        fresh = fit(path, model, checkpoint.tensors, grid=grid, **asked)
+        other = "num_classes" in overrides
+        fresh = fit(path, model, checkpoint.tensors, grid=grid, other_heads=other, **asked)
+        if checkpoint.config and not fresh & HEADS:
+            model.class_names = names(checkpoint.config["class_names"], model.num_classes)
     except UserError:
         raise
     except Exception as error:  # what a file leads to that somebody made to do so
@@ -115,7 +130,7 @@ def _model(path, checkpoint, variant, overrides, grid):
     unknown = overrides.keys() - checkpoint.config.keys()
     if unknown:
         raise UserError(f"{path}: a model in it has no {min(unknown)!r}")
-    return checkpoint.kind(**{**checkpoint.config, **overrides}), grid
+    return checkpoint.kind(**{**checkpoint.config, "class_names": None, **overrides}), grid
 
 
 def _grid(image_size=None, patch_size=None, **_):

@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+import warnings
 
 import numpy as np
 
 from keras_deit.data import datasets
-from keras_deit.data.samples import Samples
+from keras_deit.data.samples import Samples, too_many
 from keras_deit.data.transforms import check_crop, evaluation_view
-from keras_deit.errors import UserError
+from keras_deit.errors import Damaged, UserError
 
 EVALUATION_BATCH = 256
 
@@ -72,7 +73,7 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
 
 def evaluation(recipe, data_dir=None, split=None, process=(0, 1)):
     """Every image of ``split`` (the recipe's validation part) once, in order, with one-hot labels,
-    as the recipe's model expects it; otherwise as ``images``."""
+    as the recipe's model expects it, but for at most ``max_damaged``; otherwise as ``images``."""
     return images(
         recipe.dataset,
         split or recipe.validation_split,
@@ -80,10 +81,13 @@ def evaluation(recipe, data_dir=None, split=None, process=(0, 1)):
         (recipe.image_size,) * 2,
         recipe.eval_crop,
         process,
+        recipe.max_damaged,
     )
 
 
-def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875, process=(0, 1)):
+def images(
+    dataset, split, data_dir=None, size=(224, 224), crop=0.875, process=(0, 1), max_damaged=0
+):
     """Every image of a data set once, in order: its middle, (batch, height, width, 3), normalised,
     and its label, (batch, num_classes): 1 for each right class, else 0.
 
@@ -93,10 +97,16 @@ def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875, process=(
         crop: the share of an image's side that is seen.
         process: (index, count) of the processes that evaluate together: each gets an equal run of
             the images, the last a shorter one, in as many batches as the others.
+        max_damaged: how many images may be damaged: those are black, and of no class, so that
+            ``evaluate`` leaves them out.
 
     Returns:
-        A ``tf.data.Dataset`` with the attributes of ``train``, and ``processes``, their count. The
-        last batch may be smaller. A damaged image is a UserError.
+        A ``tf.data.Dataset`` with the attributes of ``train``, but ``samples``; ``processes``,
+        their count; and ``damaged``, the images that could not be read so far, a dict of reasons.
+        The last batch may be smaller.
+
+    Raises:
+        UserError: too many damaged images.
     """
     import tensorflow as tf
 
@@ -109,9 +119,22 @@ def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875, process=(
     rows = min(EVALUATION_BATCH, share)
     begin, end = (min(i * share, len(data)) for i in (index, index + 1))
 
+    black, damaged = np.zeros((*size, 3), np.uint8), {}
+
+    def readable(index):
+        try:
+            return data[index]
+        except Damaged as error:
+            if index not in damaged:
+                damaged[index] = str(error)
+                if len(damaged) > max_damaged:
+                    raise too_many(len(damaged), error, max_damaged) from error
+                warnings.warn(f"{error}: left out of {split}", stacklevel=2)
+            return black, ()
+
     def batch(_, number):
         start = begin + number * rows
-        pairs = [data[i] for i in range(start, min(start + rows, end))]
+        pairs = [readable(i) for i in range(start, min(start + rows, end))]
         labels = np.zeros((len(pairs), data.num_classes), np.float32)
         for row, (_, label) in enumerate(pairs):
             labels[row, list(label) if isinstance(label, tuple) else label] = 1
@@ -125,7 +148,7 @@ def images(dataset, split, data_dir=None, size=(224, 224), crop=0.875, process=(
     stream = made.map(lambda _, *pair: pair).prefetch(1)
     stream = stream.apply(tf.data.experimental.assert_cardinality(steps))
     stream = _described(stream, made, data, rows, steps)
-    stream.images, stream.processes = len(data), processes
+    stream.images, stream.processes, stream.damaged = len(data), processes, damaged
     return stream
 
 

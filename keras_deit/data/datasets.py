@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_deit.data.decode import decode
-from keras_deit.data.sources import Folder, Records
+from keras_deit.data.folders import Folder
+from keras_deit.data.sources import Records
 from keras_deit.errors import Damaged, UserError
 
 # Builders of our own, where TFDS has none, or one whose address is dead.
@@ -17,6 +18,7 @@ BUILDERS = {
     "cars196": ("keras_deit.data.cars", "Cars196"),
     "i_naturalist2019": ("keras_deit.data.inaturalist", "INaturalist2019"),
 }
+KEYS = ("image", "label")
 EMBEDDED = ("digits",)  # prepared on first use from what is at hand
 CACHE_BYTES = 256 << 20  # small decoded images kept in memory
 SMALL = 1 << 14  # bytes
@@ -95,8 +97,7 @@ def load(name, split, data_dir=None):
 
     Args:
         name: a TFDS name (with ``/config``, where it has some), one of ``BUILDERS``, or
-            ``folder:<path>``, which holds ``train`` and ``val`` (or ``validation``, or ``test``)
-            with a folder of images for each class.
+            ``folder:<path>``, a folder of class folders, see ``Folder``.
         split: a TFDS split, slices included: "train", "train[:90%]", "train+validation".
         data_dir: where TFDS keeps its data sets, as TFRecord or ArrayRecord; None is TFDS' own
             default.
@@ -106,11 +107,14 @@ def load(name, split, data_dir=None):
             for, where, and the command that prepares it.
     """
     if name.startswith("folder:"):
-        source = Folder(name.removeprefix("folder:"), split)
+        try:
+            source = Folder(name.removeprefix("folder:"), split)
+        except OSError as error:
+            raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
         return Dataset(name, split, source, source.class_names)
     builder = make_builder(name, data_dir)
     if not builder.info.splits:
-        if name not in EMBEDDED:
+        if not ready(name, data_dir):
             raise UserError(_unprepared(name, data_dir, builder))
         import tensorflow_datasets as tfds
 
@@ -118,6 +122,12 @@ def load(name, split, data_dir=None):
         with contextlib.redirect_stdout(None):  # it is done before one has read of it
             builder = prepare(name, data_dir)
     return _open(builder, name, split)
+
+
+def ready(name, data_dir=None):
+    """Whether a data set is prepared, or will be at its first use. Raises UserError: unknown name."""
+    embedded = name.partition("/")[0] in EMBEDDED
+    return embedded or bool(make_builder(name, data_dir).info.splits)
 
 
 def prepare(name, data_dir=None):
@@ -141,12 +151,13 @@ def prepare(name, data_dir=None):
 
 
 def _open(builder, name, split):
-    if builder.info.supervised_keys is None or len(builder.info.supervised_keys) != 2:
+    keys = builder.info.supervised_keys or KEYS  # which some builders do not say
+    if len(keys) != 2 or not set(keys) <= set(builder.info.features):
         features = ", ".join(builder.info.features)
         raise UserError(f"data set {name} is not of images and labels, but of {features}")
     known = ", ".join(builder.info.splits)
     try:
-        source = Records(builder, split)
+        source = Records(builder, split, keys)
     except (ValueError, KeyError, NotImplementedError) as error:
         raise UserError(f"split {split!r} of {name} (it has {known}): {_reason(error)}") from error
     except Exception as error:  # whatever a reader makes of damaged files
@@ -165,10 +176,12 @@ def make_builder(name, data_dir):
     import tensorflow_datasets as tfds
 
     try:
-        if name not in BUILDERS:
+        base, _, config = name.partition("/")
+        if base not in BUILDERS:
             return tfds.builder(name, data_dir=data_dir)
-        module, kind = BUILDERS[name]
-        return getattr(importlib.import_module(module), kind)(data_dir=data_dir)
+        module, kind = BUILDERS[base]
+        kind = getattr(importlib.import_module(module), kind)
+        return kind(data_dir=data_dir, config=config or None)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         where = pathlib.Path(data_dir).resolve() if data_dir else "TFDS' default folder"
         raise UserError(

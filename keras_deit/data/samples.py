@@ -101,10 +101,17 @@ class Samples:
         if new:
             warnings.warn(f"{reason}: left out, number {count}", stacklevel=2)
         if count > self.recipe.max_damaged:
-            raise UserError(
-                f"{count} damaged images, the last {reason}: max_damaged={self.recipe.max_damaged}"
-                " are allowed: mend the data, or allow more"
-            )
+            raise too_many(count, reason, self.recipe.max_damaged)
+
+
+def too_many(count, reason, allowed):
+    """The UserError of so many damaged images, the last for that reason."""
+    if not allowed:
+        return UserError(reason)
+    return UserError(
+        f"{count} damaged images, the last {reason}: max_damaged={allowed} are allowed: mend the"
+        " data, or allow more"
+    )
 
 
 def _aligned(shape):

@@ -5,7 +5,6 @@ are right (ImageNet-ReaL).
 """
 
 import os
-import pathlib
 import struct
 import threading
 
@@ -14,16 +13,15 @@ import numpy as np
 
 from keras_deit.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-
 
 class Records:
-    """A prepared TFDS split, ArrayRecord or TFRecord."""
+    """A prepared TFDS split, ArrayRecord or TFRecord, of which ``keys`` are the features of image
+    and label."""
 
-    def __init__(self, builder, split):
+    def __init__(self, builder, split, keys):
         import tensorflow_datasets as tfds
 
-        self.image, self.label = builder.info.supervised_keys
+        self.image, self.label = keys
         decoders = {self.image: tfds.decode.SkipDecoding()}
         formats = {kind.value: kind for kind in builder.info.available_file_formats()}
         files = [part.filename for part in builder.info.splits[split].file_instructions]
@@ -97,43 +95,3 @@ def _places(file, count):
     if len(places) != count:
         raise UserError(f"{file} has {len(places)} of {count} records: prepare its data set again")
     return places
-
-
-class Folder:
-    """Images in a folder for each class, as torchvision's ImageFolder and the official repository
-    have them: ``<root>/<split>/<class>/<image>``, classes in the order of their names."""
-
-    def __init__(self, root, split):
-        root = pathlib.Path(root)
-        names = {"validation": ("validation", "val")}.get(split, (split,))
-        found = [root / name for name in names if name.isidentifier() and (root / name).is_dir()]
-        if not found:
-            missing = root / " or ".join(names) if root.is_dir() else root
-            raise UserError(
-                f"no folder {missing}: expected {root}/train and {root}/val, with a folder of"
-                " images for each class in both"
-            )
-        folders = (path for path in found[0].iterdir() if path.is_dir())
-        self.class_names = tuple(sorted(p.name for p in folders if not p.name.startswith(".")))
-        self.files = [
-            (path, label)
-            for label, name in enumerate(self.class_names)
-            for path in sorted((found[0] / name).rglob("*"))
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        ]
-        if not self.files:
-            raise UserError(f"no images in {found[0]}: expected a folder of them for each class")
-        empty = set(range(len(self.class_names))) - {label for _, label in self.files}
-        if empty:
-            names = ", ".join(self.class_names[label] for label in sorted(empty))
-            raise UserError(f"{found[0]} has no images of {names}: add some, or remove the folder")
-
-    def __len__(self):
-        return len(self.files)
-
-    def __getitem__(self, index):
-        path, label = self.files[index]
-        return path.read_bytes(), label
-
-    def where(self, index):
-        return self.files[index][0]
