@@ -20,7 +20,7 @@ def learning_curves(workdirs, path, column="val_accuracy", title="Validation acc
         workdirs: lists of workdirs by name.
         path: the PNG to write.
     """
-    figure, axes = _figure(7, 4)
+    figure, axes = canvas(7, 4)
     for name, folders in workdirs.items():
         curves = np.array([_column(pathlib.Path(f) / "metrics.csv", column) for f in folders])
         epochs = np.arange(1, curves.shape[1] + 1)
@@ -32,7 +32,7 @@ def learning_curves(workdirs, path, column="val_accuracy", title="Validation acc
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def run_curves(rows, path):
@@ -42,7 +42,7 @@ def run_curves(rows, path):
         rows: a dict for each epoch, of the columns of ``metrics.csv``.
         path: the PNG to write.
     """
-    figure, axes = _figure(10, 3.8, 1, 2)
+    figure, axes = canvas(10, 3.8, 1, 2)
     epochs = [row["epoch"] + 1 for row in rows]
     colours = {}
     for axis, word in zip(axes, ("loss", "accuracy"), strict=True):
@@ -59,7 +59,7 @@ def run_curves(rows, path):
         axis.spines[["top", "right"]].set_visible(False)
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[1].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    _save(figure, path)
+    save(figure, path)
 
 
 def attention_maps(model, images, path):
@@ -75,7 +75,7 @@ def attention_maps(model, images, path):
     rows, columns = (side // model.patch_size for side in model.image_size)
     maps = attention[:, :2, 2:].reshape(-1, 2, rows, columns)
     maps = maps.repeat(model.patch_size, axis=2).repeat(model.patch_size, axis=3)
-    figure, axes = _figure(1.1 * len(images), 3.6, 3, len(images))
+    figure, axes = canvas(1.1 * len(images), 3.6, 3, len(images))
     for column, (image, looks) in enumerate(zip(images, maps, strict=True)):
         axes[0, column].imshow(image)
         for row, look in enumerate(looks, 1):
@@ -85,7 +85,7 @@ def attention_maps(model, images, path):
         axis.set_ylabel(name)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    _save(figure, path)
+    save(figure, path)
 
 
 def contact_sheet(images, labels, class_names, path, columns=8):
@@ -100,14 +100,14 @@ def contact_sheet(images, labels, class_names, path, columns=8):
     pixels = np.clip(np.asarray(images) * np.array(STD) + np.array(MEAN), 0, 1)
     columns = min(columns, len(pixels))
     rows = -(-len(pixels) // columns)
-    figure, axes = _figure(1.6 * columns, 1.95 * rows, rows, columns)
+    figure, axes = canvas(1.6 * columns, 1.95 * rows, rows, columns)
     axes = np.atleast_1d(axes).reshape(-1)
     for axis, image, label in zip(axes, pixels, np.asarray(labels), strict=False):
         axis.imshow(image)
         axis.set_title(_mixture(label, class_names), fontsize=7, parse_math=False)
     for axis in axes:
         axis.axis("off")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _mixture(label, class_names):
@@ -120,15 +120,17 @@ def _mixture(label, class_names):
     return "\n".join(f"{names[i][:18]} {label[i]:.2f}" for i in shown)
 
 
-def _figure(width, height, rows=1, columns=1):
-    # A figure of its own: pyplot would look for a screen and keep the figure.
+def canvas(width, height, rows=1, columns=1):
+    """A figure and its axes, of so many inches."""
+    # Not pyplot's: it would look for a screen and keep the figure.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns)
 
 
-def _save(figure, path):
+def save(figure, path):
+    """Writes the PNG, whole or not at all."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in no font's script
         write(path, lambda partial: figure.savefig(partial, dpi=120))

@@ -68,7 +68,7 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
     with processes.first_alone():  # it prepares what is not prepared
         training = data.train(recipe, data_dir, process=process)
         validation = data.evaluation(recipe, data_dir, process=process)
-    _check_classes(training, validation, recipe)
+    check_classes(training, validation, recipe)
     keras.utils.set_random_seed(recipe.seed)  # processes must draw the same
     with precision(recipe):
         teacher = teacher and load(teacher)
@@ -137,7 +137,9 @@ def _plain(scores):
     }
 
 
-def _check_classes(training, validation, recipe):
+def check_classes(training, validation, recipe):
+    """Raises UserError where the parts of a recipe's data, batches or data sets, have not the same
+    classes, or not as many as it says."""
     if recipe.classes and training.num_classes != recipe.classes:
         raise UserError(
             f"{recipe.dataset} has {training.num_classes} classes: expected {recipe.classes}; is it"

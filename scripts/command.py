@@ -14,28 +14,32 @@ from scripts import quiet  # noqa: F401 - before anything that imports TensorFlo
 from keras_deit.errors import UserError  # isort: skip
 
 
-def run(main):
-    """Parses the flags and calls ``main()``; a wrong flag or a UserError ends in one line on
-    stderr and exit code 2 (75: stopped and saved, the same command goes on)."""
-    app.run(lambda _: _guarded(main), flags_parser=_parse)
+def run(main, words=False):
+    """Parses the flags and calls ``main()``, or, with ``words``, ``main(words)`` with what is no
+    flag; a wrong flag or a UserError ends in one line on stderr and exit code 2 (75: stopped and
+    saved, the same command goes on)."""
+    app.run(
+        lambda rest: _guarded(main, rest[1:] if words else None),
+        flags_parser=lambda argv: _parse(argv, words),
+    )
 
 
-def _parse(argv):
+def _parse(argv, words):
     try:
-        rest = flags.FLAGS(argv)[1:]
+        rest = flags.FLAGS(argv)
     except flags.Error as error:
         _fail(" ".join(str(error).split()))
-    if rest:
-        _fail(f"unexpected {rest[0]!r}: expected --flag=value")
-    return argv
+    if rest[1:] and not words:
+        _fail(f"unexpected {rest[1]!r}: expected --flag=value")
+    return rest
 
 
-def _guarded(main):
+def _guarded(main, words):
     logging.set_verbosity(logging.WARNING)  # TFDS would report every file it opens
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        main()
+        main() if words is None else main(words)
     except UserError as error:
         _fail(error, error.code)
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """TensorFlow, imported without what its C++ says of drivers before it reads a log level."""
 
+import logging
 import os
 import signal
 import tempfile
@@ -22,6 +23,7 @@ def import_tensorflow():
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it counts functions made in a loop
 
 
 import_tensorflow()

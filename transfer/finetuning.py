@@ -110,7 +110,7 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
         model = _kept(model, workdir / "start.keras")
     row = recipe(task, model, overrides)
     if not (workdir / "last.keras").exists():
-        _ready(row, workdir, data_dir, quiet)
+        prepare(row, workdir, data_dir, quiet)
         if row.teacher in kd.VARIANTS:
             row = dataclasses.replace(row, teacher=_taught(task, row, workdir, data_dir, quiet))
     elif row.teacher in kd.VARIANTS:
@@ -118,8 +118,9 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
     return kd.train(row, workdir, data_dir, quiet)
 
 
-def _ready(row, workdir, data_dir, quiet):
-    """Prepares the data where that is not done, and looks at a person's own images."""
+def prepare(row, workdir, data_dir=None, quiet=False):
+    """Prepares a recipe's data where that is not done, and looks at a person's own images, whose
+    classes and unreadable files it prints."""
     strategies.join(row)
     strategies.scope(row)  # before TensorFlow does anything
     with processes.noticed(workdir), processes.first_alone():

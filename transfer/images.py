@@ -1,6 +1,7 @@
 """A person's own images, looked at before they are trained on."""
 
 import collections
+import functools
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,15 +20,18 @@ def examine(recipe, quiet=False):
     Raises:
         UserError: one class alone, too many images that cannot be read, or all those of a class.
     """
-    parts = {
-        split: datasets.load(recipe.dataset, split)
-        for split in dict.fromkeys((recipe.train_split, recipe.validation_split))
-    }
-    names = parts[recipe.train_split].class_names
+    splits = dict.fromkeys((recipe.train_split, recipe.validation_split))
+    _examined(recipe.dataset, tuple(splits), recipe.max_damaged, quiet)
+
+
+@functools.cache  # for several models and seeds
+def _examined(dataset, splits, max_damaged, quiet):
+    parts = {split: datasets.load(dataset, split) for split in splits}
+    names = parts[splits[0]].class_names
     if len(names) < 2:
         raise UserError(
-            f"{recipe.dataset} has one class, {names[0]}: expected two or more, a folder of images"
-            " for each"
+            f"{dataset} has one class, {names[0]}: expected two or more, a folder of images for"
+            " each"
         )
     total = sum(map(len, parts.values()))
     bar = keras.utils.Progbar(total, unit_name="image", verbose=0 if quiet else 1)
@@ -44,14 +48,14 @@ def examine(recipe, quiet=False):
         text = (
             f"{len(reasons)} of {total} images cannot be read: {'; '.join(reasons[:SHOWN])}{more}"
         )
-        if len(reasons) > recipe.max_damaged:
+        if len(reasons) > max_damaged:
             raise UserError(f"{text}: remove or replace them, or set max_damaged")
         warnings.warn(f"{text}: they are left out", stacklevel=2)
     for split, count in counts.items():
         gone = [names[label] for label in sorted(count) if not count[label]]
         if gone:
             raise UserError(
-                f"{recipe.dataset}: none of the images of {', '.join(gone)} for {split} can be"
+                f"{dataset}: none of the images of {', '.join(gone)} for {split} can be"
                 " read: replace them, or remove the class"
             )
 

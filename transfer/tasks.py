@@ -68,7 +68,7 @@ _INATURALIST |= {"erasing": 0.1, "drop_path": 0.1}
 _LEAST = {"min_lr": 1e-6}  # the paper's is above the whole schedule, or close to it
 _OTHERS = {"epochs": 100, "batch_size": 256, "lr": 1e-4, **_LEAST}
 # A few hundred images: an epoch of each once, mild augmentation, a short run.
-_FEW = {"epochs": 30, "batch_size": 32, "lr": 8e-4, "min_lr": 1e-6, "warmup_epochs": 3}
+_FEW = {"epochs": 30, "batch_size": 16, "lr": 1.6e-3, "min_lr": 1e-6, "warmup_epochs": 3}
 _FEW |= {"repeats": 1, "mixup": 0.0, "cutmix": 0.0, "erasing": 0.0, "mix_group": 0}
 _DIGITS = {"epochs": 20, "passes": 36, "batch_size": 50, "lr": 0.04, "warmup_epochs": 3}
 _DIGITS |= {"train_fraction": 0.111, "flip": 0.0, "rand_augment": False, "erasing": 0.0}
@@ -127,7 +127,7 @@ TASKS = {
     "food101": Task("Food-101", "food101", 101, evaluation="validation", ours=_OTHERS),
     "dtd": Task("DTD", "dtd", 47, train="train+validation", ours=_OTHERS),
     "sun397": Task("SUN397", "sun397/standard-part1-120k", 397, ours=_OTHERS),
-    "digits_5to9": Task("digits 5 to 9, ten images of each", "digits/5to9", 5, ours=_DIGITS),
+    "digits_5to9": Task("digits 5 to 9", "digits/5to9", 5, ours=_DIGITS),
 }
 
 

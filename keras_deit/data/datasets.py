@@ -125,7 +125,7 @@ def load(name, split, data_dir=None):
 
 
 def ready(name, data_dir=None):
-    """Whether a data set is prepared, or will be at its first use. Raises UserError: unknown name."""
+    """Whether a data set is prepared, or will be at its first use. Raises UserError for no name."""
     embedded = name.partition("/")[0] in EMBEDDED
     return embedded or bool(make_builder(name, data_dir).info.splits)
 

@@ -104,3 +104,19 @@ def _held_out(files, validation):
     count = min(max(1, round(HELD_OUT * len(files))), len(files) - 1)
     chosen = set(order[:count])
     return [path for path in files if (path in chosen) == validation]
+
+
+def images_in(paths):
+    """The image files that paths name: files as they are, and of a folder all that lie in it.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    found = []
+    for path in map(pathlib.Path, paths):
+        if not path.exists():
+            raise UserError(f"no file or folder {path}: expected images")
+        found += _images(path) if path.is_dir() else [path]
+    if not found:
+        raise UserError("no images: expected files, or folders with some in them")
+    return found

@@ -1,0 +1,123 @@
+"""Several tasks, models and seeds, one run after the other, and what came of them in one file."""
+
+import csv
+import io
+import json
+import pathlib
+import re
+import traceback
+import zlib
+
+import keras
+
+import keras_deit as kd
+from keras_deit.errors import Interrupted, Lost
+from keras_deit.files import write
+from transfer import table
+from transfer.finetuning import find, finetune, recipe
+from transfer.probe import METHODS, probe
+
+COLUMNS = ("task", "model", "method", "seed", "metric", "class", "distillation", "fused")
+COLUMNS += ("published", "error")
+
+
+def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir=None):
+    """Fine-tunes every model on every task with every seed, or probes its features. What is
+    finished in ``workdir`` is not repeated, and a run that fails does not stop the others.
+
+    A seed is that of a run, and chooses the images too where ``train_fraction`` takes but some, if
+    the overrides have no ``subset``.
+
+    ``workdir`` then holds a folder for each run, ``<task>/<model>/<seed>``; ``results.csv``
+    (``COLUMNS``; scores as fractions, by the task's metric, empty where there is none),
+    ``results.md`` and ``results.png``.
+
+    Args:
+        tasks, models: names, as ``finetune`` takes them.
+        workdir: a folder.
+        overrides: texts "field=value" of every ``Recipe``.
+        seeds: how many, from 0 on.
+        probing: a linear classifier and nearest neighbours on frozen features, not fine-tuning.
+        data_dir: where TFDS keeps its data sets.
+
+    Returns:
+        The rows of ``results.csv``, as dicts.
+
+    Raises:
+        UserError: a wrong name or override, before anything is begun; and, at the end, that runs
+            failed, and why.
+    """
+    workdir, rows = pathlib.Path(workdir), []
+    recipes = {
+        (task, model): recipe(find(task), model, overrides) for task in tasks for model in models
+    }
+    runs = [(task, model, seed) for task, model in recipes for seed in range(seeds)]
+    work = _probed if probing else _tuned
+    for number, (task, model, seed) in enumerate(runs, 1):
+        print(f"\n[{number}/{len(runs)}] {task}, {model}, seed {seed}", flush=True)
+        where = workdir / slug(task) / slug(model) / str(seed)
+        seeded = [*overrides, f"seed={seed}"]
+        if not any(setting.startswith("subset=") for setting in overrides):
+            seeded.append(f"subset={seed}")
+        row = {"task": task, "model": model, "seed": seed, "metric": find(task).metric}
+        row["published"] = find(task).score(model)
+        try:
+            found = work(find(task), model, where, seeded, data_dir)
+        except (Interrupted, Lost):
+            raise
+        except Exception as error:  # whatever it is, the others are not to suffer
+            found = [{"error": _reason(error, where)}]
+            print(f"failed: {found[0]['error']}", flush=True)
+        rows += [dict.fromkeys(COLUMNS) | row | one for one in found]
+        _report(rows, workdir)
+        keras.backend.clear_session()
+    failed = [row for row in rows if row["error"]]
+    print(f"\n{table.markdown(rows)}\n{workdir}: results.csv, results.md, results.png", flush=True)
+    if failed:
+        what = "; ".join(f"{row['task']}, {row['model']}: {row['error']}" for row in failed)
+        raise kd.UserError(
+            f"{len(failed)} of {len(runs)} runs failed, which the same command repeats: {what}"
+        )
+    return rows
+
+
+def _tuned(task, model, where, overrides, data_dir):
+    finetune(model, task, where, overrides, data_dir)
+    scores = json.loads((where / "scores.json").read_text())["last"]
+    found = {head: of and of[task.metric] for head, of in scores.items()}
+    return [{"method": "fine-tuned", **found}]
+
+
+def _probed(task, model, where, overrides, data_dir):
+    scores = probe(model, task, where, overrides, data_dir)
+    return [{"method": name, "fused": scores[name][task.metric]} for name in METHODS]
+
+
+def _reason(error, where):
+    """One line; what is no UserError leaves its whole account in the run's folder."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, kd.UserError):
+        return text
+    account = where / "error.txt"
+    write(account, lambda path: path.write_text(traceback.format_exc()))
+    return f"{type(error).__name__}: {text} ({account})"
+
+
+def slug(name):
+    """A folder's name for a task or model: the name, or a path's end and a number for all of it."""
+    if re.fullmatch(r"\w+", name):
+        return name
+    path = pathlib.Path(name.removeprefix("folder:")).resolve()
+    words = re.sub(r"[^\w.-]+", "_", "-".join(path.with_suffix("").parts[-2:]).strip("/-"))
+    return f"{words}-{zlib.crc32(str(path).encode('utf-8', 'surrogateescape')):08x}"
+
+
+def _report(rows, workdir):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write(workdir / "results.csv", lambda path: path.write_text(text.getvalue()))
+    write(workdir / "results.md", lambda path: path.write_text(table.markdown(rows)))
+    if any(row["error"] is None for row in rows):
+        table.chart(rows, workdir / "results.png")
