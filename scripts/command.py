@@ -15,13 +15,9 @@ from keras_deit.errors import UserError  # isort: skip
 
 
 def run(main, words=False):
-    """Parses the flags and calls ``main()``, or, with ``words``, ``main(words)`` with what is no
-    flag; a wrong flag or a UserError ends in one line on stderr and exit code 2 (75: stopped and
-    saved, the same command goes on)."""
-    app.run(
-        lambda rest: _guarded(main, rest[1:] if words else None),
-        flags_parser=lambda argv: _parse(argv, words),
-    )
+    """Parses the flags and calls ``main``, with the words that are no flags, if it takes any; a
+    wrong flag or a UserError ends in one line and exit code 2 (75: saved, the same goes on)."""
+    app.run(lambda rest: _guarded(main, rest[1:]), flags_parser=lambda argv: _parse(argv, words))
 
 
 def _parse(argv, words):
@@ -39,7 +35,7 @@ def _guarded(main, words):
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        main() if words is None else main(words)
+        main(*words)
     except UserError as error:
         _fail(error, error.code)
     except KeyboardInterrupt:

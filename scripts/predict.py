@@ -20,7 +20,7 @@ OUTPUT = flags.DEFINE_string("output", None, "A PNG of the images with what they
 SHOWN = 64  # images in the picture
 
 
-def main(words):
+def main(*words):
     paths = images_in(words)
     fields = {"image_size": IMAGE_SIZE.value} if IMAGE_SIZE.value else {}
     model = kd.load(MODEL.value, VARIANT.value, **fields)

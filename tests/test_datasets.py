@@ -3,37 +3,17 @@
 import dataclasses
 import functools
 import http.server
-import io
 import json
 import re
-import shutil
-import tarfile
 import threading
-import warnings
 
 import numpy as np
 import pytest
-import scipy.io
-from PIL import Image
 
 import keras_deit as kd
 from keras_deit.data import cars, datasets, inaturalist
 from keras_deit.data.digits import Digits
-
-
-def jpeg(seed, size=(24, 20)):
-    pixels = np.random.default_rng(seed).integers(0, 255, (2, 2, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).resize(size).save(file, "JPEG")
-    return file.getvalue()
-
-
-def archive(path, files):
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+from tests import archives
 
 
 @pytest.mark.parametrize("split", ["train", "train[10%:30%]", "train+validation", "test[-7:]"])
@@ -89,30 +69,10 @@ def test_a_missing_shard_is_named_at_once(tmp_path, kind, left):
         datasets.load("digits", "train", tmp_path)
 
 
-def cars_by_hand(folder):
-    """Four cars as the original distribution has them."""
-    folder.mkdir(parents=True)
-
-    def annotations(labels):
-        kinds = [("bbox_x1", "O"), ("bbox_y1", "O"), ("bbox_x2", "O"), ("bbox_y2", "O")]
-        rows = np.zeros((1, len(labels)), [*kinds, ("class", "O"), ("fname", "O")])
-        for i, label in enumerate(labels):
-            rows[0, i] = (1, 2, 20, 18, label, f"{i + 1:05}.jpg")
-        file = io.BytesIO()
-        scipy.io.savemat(file, {"annotations": rows})
-        return file.getvalue()
-
-    for part in ("train", "test"):
-        images = {f"cars_{part}/{i + 1:05}.jpg": jpeg(i) for i in range(2)}
-        archive(folder / f"cars_{part}.tgz", images)
-    archive(folder / "car_devkit.tgz", {"devkit/cars_train_annos.mat": annotations([1, 196])})
-    (folder / "cars_test_annos_withlabels.mat").write_bytes(annotations([5, 14]))
-
-
 def test_stanford_cars_from_files_at_hand(tmp_path):
     with pytest.raises(kd.UserError, match=r"cars196 is not prepared.*cars_train.tgz, cars_test"):
         datasets.load("cars196", "train", tmp_path)
-    cars_by_hand(tmp_path / "downloads" / "manual")
+    archives.cars(tmp_path / "downloads" / "manual")
     datasets.prepare("cars196", tmp_path)
     train, test = (datasets.load("cars196", split, tmp_path) for split in ("train", "test"))
     assert sorted(train[i][1] for i in range(2)) == [0, 195]
@@ -122,7 +82,7 @@ def test_stanford_cars_from_files_at_hand(tmp_path):
 
 
 def test_a_missing_file_of_cars_is_named(tmp_path):
-    cars_by_hand(tmp_path / "downloads" / "manual")
+    archives.cars(tmp_path / "downloads" / "manual")
     (tmp_path / "downloads" / "manual" / "cars_test.tgz").unlink()
     with pytest.raises(kd.UserError, match=r"no cars_test.tgz in"):
         datasets.prepare("cars196", tmp_path)
@@ -149,16 +109,7 @@ def server(tmp_path):
 def test_inaturalist_2019_from_its_archives(server, tmp_path, monkeypatch):
     web, address = server
     monkeypatch.setattr(inaturalist, "BASE", address)
-    names = {i: f"train_val2019/Birds/{i % 3}/{i:032x}.jpg" for i in range(5)}
-    archive(web / "train_val2019.tar.gz", {names[i]: jpeg(i) for i in names})
-    labels = [7, 1009, 0, 500, 500]
-    for part, rows in (("train", range(3)), ("val", range(3, 5))):
-        content = {
-            "images": [{"id": i, "file_name": names[i]} for i in rows],
-            "annotations": [{"image_id": i, "category_id": labels[i]} for i in rows],
-        }
-        text = json.dumps(content).encode()
-        archive(web / f"{part}2019.json.tar.gz", {f"{part}2019.json": text})
+    archives.inaturalist_2019(web)
     datasets.prepare("i_naturalist2019", tmp_path / "data")
     train, valid = (
         datasets.load("i_naturalist2019", split, tmp_path / "data")
@@ -179,11 +130,8 @@ def test_imagenet_real_has_images_of_several_classes(server, tmp_path, monkeypat
     (web / "real.json").write_text(json.dumps([[1], [2, 5], [], [999]]))
     manual = tmp_path / "data" / "downloads" / "manual"
     manual.mkdir(parents=True)
-    with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as tar:
-        for i in range(4):
-            info = tarfile.TarInfo(f"ILSVRC2012_val_{i + 1:08}.JPEG")
-            info.size = len(jpeg(i))
-            tar.addfile(info, io.BytesIO(jpeg(i)))
+    images = {f"ILSVRC2012_val_{i + 1:08}.JPEG": archives.jpeg(i) for i in range(4)}
+    archives.archive(manual / "ILSVRC2012_img_val.tar", images)
     datasets.prepare("imagenet2012_real", tmp_path / "data")
     part = datasets.load("imagenet2012_real", "validation", tmp_path / "data")
     assert part.num_classes == 1000
@@ -191,29 +139,6 @@ def test_imagenet_real_has_images_of_several_classes(server, tmp_path, monkeypat
     batches = kd.data.images("imagenet2012_real", "validation", tmp_path / "data", (16, 16))
     ((_, labels),) = batches
     assert sorted(np.sum(labels, axis=1)) == [0, 1, 1, 2]
-
-
-def folder(root, parts=("train", "val"), classes=("bee", "ant", "ćma")):
-    for part in parts:
-        for label, name in enumerate(classes):
-            (root / part / name).mkdir(parents=True)
-            for i in range(4):
-                (root / part / name / f"{i}.jpg").write_bytes(jpeg(10 * label + i))
-    return root
-
-
-def test_a_folder_of_class_folders(tmp_path):
-    folder(tmp_path)
-    (tmp_path / "train" / "ant" / "notes.txt").write_text("no image")
-    train = datasets.load(f"folder:{tmp_path}", "train")
-    assert train.class_names == ("ant", "bee", "ćma")
-    assert [train[i][1] for i in range(len(train))] == [0] * 4 + [1] * 4 + [2] * 4
-    assert len(datasets.load(f"folder:{tmp_path}", "validation")) == 12
-    for split, says in (("unlabeled", "expected .*/train and"), ("train", "no images in")):
-        shutil.rmtree(tmp_path / "train")
-        (tmp_path / "train" / "ant").mkdir(parents=True)
-        with pytest.raises(kd.UserError, match=says):
-            datasets.load(f"folder:{tmp_path}", split)
 
 
 @pytest.mark.parametrize(
@@ -228,69 +153,3 @@ def test_what_is_not_there_is_said(name, says, tmp_path):
     with pytest.raises(kd.UserError, match=says) as error:
         datasets.load(name, "train", tmp_path)
     assert "\n" not in str(error.value)
-
-
-def damaged(tmp_path, count=1):
-    root = folder(tmp_path / "images")
-    for i in range(count):
-        path = root / "train" / "bee" / f"{i}.jpg"
-        path.write_bytes(path.read_bytes()[:100])
-    return root
-
-
-def recipe(root, *settings):
-    row = kd.override(kd.RECIPES["digits_none"], [f"dataset=folder:{root}", "train_fraction=1"])
-    row = kd.override(row, ["image_size=16", "batch_size=12", "passes=2", "crop=resized"])
-    return kd.override(row, settings)
-
-
-def test_damaged_images_are_left_out_of_training_and_named_once(tmp_path):
-    root = damaged(tmp_path)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        stream, batches = two_epochs(root)
-    (said,) = [str(one.message) for one in said if "damaged" in str(one.message)]
-    assert re.search(r"bee/0.jpg: damaged image.*left out, number 1$", said)
-    assert len(batches) == 2
-    assert list(stream.samples.damaged) == [4]
-
-
-def two_epochs(root):
-    stream = kd.data.train(recipe(root))
-    list(stream)
-    return stream, list(stream)
-
-
-@pytest.mark.filterwarnings("ignore:.*damaged image")
-def test_too_many_damaged_images_stop_the_training(tmp_path):
-    root = damaged(tmp_path, count=3)
-    stream = kd.data.train(recipe(root, "max_damaged=2"))
-    with pytest.raises(Exception, match=r"3 damaged images, the last .*max_damaged=2 are allowed"):
-        list(stream)
-
-
-def test_a_damaged_image_is_an_error_in_evaluation(tmp_path):
-    root = damaged(tmp_path)
-    with pytest.raises(Exception, match=r"bee/0.jpg: damaged image"):
-        list(kd.data.images(f"folder:{root}", "train", size=(16, 16)))
-
-
-def test_classes_of_both_parts_must_be_the_same(tmp_path):
-    root = folder(tmp_path / "images")
-    (root / "val" / "bee").rename(root / "val" / "wasp")
-    says = r"train has 3 classes and validation 3; in one of them alone: bee, wasp"
-    with pytest.raises(kd.UserError, match=says):
-        kd.train(recipe(root), tmp_path / "run")
-    (root / "train" / "empty").mkdir()
-    with pytest.raises(kd.UserError, match="has no images of empty: add some, or remove"):
-        kd.data.train(recipe(root))
-
-
-def test_hidden_files_are_no_images_and_a_part_is_a_folder(tmp_path):
-    root = folder(tmp_path / "images")
-    (root / "train" / ".checkpoints").mkdir()
-    (root / "train" / "bee" / "._0.jpg").touch()
-    assert kd.data.train(recipe(root)).num_classes == 3
-    for split in ("test", "", "..", "val/../train"):
-        with pytest.raises(kd.UserError, match=r"no folder .*: expected"):
-            datasets.load(f"folder:{root}", split)

@@ -43,12 +43,14 @@ def test_python_blocks_run(tmp_path, data_dir, hub):
 
 
 def commands():
-    lines = [line.split("  #")[0] for block in blocks("sh") for line in block.splitlines()]
+    text = "".join(blocks("sh")).replace("\\\n", "")
+    lines = [line.split("  #")[0] for line in text.splitlines()]
     return [shlex.split(line) for line in lines if line]
 
 
 def training(words, data_dir, folder):
     """The shortest form of a command that trains."""
+    words = ["--seeds=1" if word.startswith("--seeds=") else word for word in words]
     settings = [f"--set={setting}" for setting in (*TINY, "run_eagerly=true")]
     if "--recipe=digits_hard" in words:
         kd.build("regnety_digits").save(folder / "teacher.keras")
@@ -65,16 +67,17 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize("words", [c for c in commands() if c[0] == "python"], ids=" ".join)
 def test_commands_run(words, tmp_path, runs, data_dir, hub):
     words = [re.sub("runs/", f"{runs}/", word) for word in words[1:]]
-    if "scripts.train" in words:
+    if {"scripts.train", "scripts.transfer"} & set(words):
         words = training(words, data_dir, tmp_path)
     environment = {**os.environ, **hub, "TFDS_DATA_DIR": str(data_dir)}
     subprocess.run([sys.executable, *words], check=True, cwd=ROOT, env=environment)
 
 
 @pytest.mark.slow
-def test_the_models_are_those_of_the_table():
+@pytest.mark.parametrize("name", ["models", "tasks"])
+def test_the_models_and_tasks_are_those_of_the_tables(name):
     printed = subprocess.run(
-        [sys.executable, "-m", "scripts.models"],
+        [sys.executable, "-m", f"scripts.{name}"],
         capture_output=True,
         text=True,
         check=True,

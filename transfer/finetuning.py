@@ -44,7 +44,8 @@ def recipe(task, model, overrides=()):
         UserError: no such model, or a wrong override.
     """
     base = kd.Recipe("", model if model in kd.VARIANTS else None, start=str(model))
-    asked = kd.override(base, overrides)
+    early = [text for text in overrides if text.startswith(("variant=", "image_size="))]
+    asked = kd.override(base, early)
     shape = _shape(model, asked.variant)
     size = shape.get("image_size", base.image_size)
     fields = {"variant": asked.variant, "start": str(model), "new_heads": True}
