@@ -44,9 +44,11 @@ def recipe(task, model, overrides=()):
         UserError: no such model, or a wrong override.
     """
     base = kd.Recipe("", model if model in kd.VARIANTS else None, start=str(model))
-    early = [text for text in overrides if text.startswith(("variant=", "image_size="))]
+    early = [
+        text for text in overrides if text.split("=")[0] in ("variant", "image_size", "strategy")
+    ]
     asked = kd.override(base, early)
-    shape = _shape(model, asked.variant)
+    shape = _shape(model, asked)
     size = shape.get("image_size", base.image_size)
     fields = {"variant": asked.variant, "start": str(model), "new_heads": True}
     if model in kd.VARIANTS and kd.VARIANTS[model].published is None:
@@ -65,11 +67,12 @@ def recipe(task, model, overrides=()):
     return kd.override(dataclasses.replace(base, **fields), overrides)
 
 
-def _shape(model, variant):
+def _shape(model, asked):
     """The fields of a model's row, or of what its file holds."""
     if model in kd.VARIANTS:
         return dataclasses.asdict(kd.VARIANTS[model])
-    found = kd.load(model, variant)
+    _begin(asked)
+    found = kd.load(model, asked.variant)
     if not isinstance(found, (kd.DeiT, kd.RegNetY)):
         raise kd.UserError(f"{model} holds a {type(found).__name__}: expected a DeiT or RegNetY")
     return found.fields
@@ -122,8 +125,7 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
 def prepare(row, workdir, data_dir=None, quiet=False):
     """Prepares a recipe's data where that is not done, and looks at a person's own images, whose
     classes and unreadable files it prints."""
-    strategies.join(row)
-    strategies.scope(row)  # before TensorFlow does anything
+    _begin(row)
     with processes.noticed(workdir), processes.first_alone():
         if row.dataset.startswith("folder:"):
             if not processes.index():
@@ -132,6 +134,13 @@ def prepare(row, workdir, data_dir=None, quiet=False):
             if not quiet:
                 print(f"Downloading and preparing {row.dataset}", flush=True)
             datasets.prepare(row.dataset, data_dir)
+
+
+def _begin(row):
+    """Meets the other processes and makes the devices, which comes before all else that TensorFlow
+    does."""
+    strategies.join(row)
+    strategies.scope(row)
 
 
 def _taught(task, row, workdir, data_dir, quiet):

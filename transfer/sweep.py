@@ -11,6 +11,7 @@ import zlib
 import keras
 
 import keras_deit as kd
+from keras_deit import processes
 from keras_deit.errors import Interrupted, Lost
 from keras_deit.files import write
 from transfer import table
@@ -69,7 +70,8 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
             found = [{"error": _reason(error, where)}]
             print(f"failed: {found[0]['error']}", flush=True)
         rows += [dict.fromkeys(COLUMNS) | row | one for one in found]
-        _report(rows, workdir)
+        if not processes.index():
+            _report(rows, workdir)
         keras.backend.clear_session()
     failed = [row for row in rows if row["error"]]
     print(f"\n{table.markdown(rows)}\n{workdir}: results.csv, results.md, results.png", flush=True)

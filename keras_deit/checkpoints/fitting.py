@@ -101,7 +101,7 @@ def _fill(path, model, tensors, fresh):
     missing = [name for name in own if name not in tensors and name not in fresh]
     unexpected = [name for name in tensors if name not in own]
     misshapen = []
-    for name in own.keys() & tensors.keys():
+    for name in [name for name in own if name in tensors]:  # in one order in all processes
         found = tensors[name]()
         value = from_timm(name, found)
         if value.shape != tuple(own[name].shape):
