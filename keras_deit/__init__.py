@@ -9,6 +9,7 @@ from keras_deit.checkpoints import load, save_pretrained
 from keras_deit.distillation import Distillation
 from keras_deit.errors import UserError
 from keras_deit.evaluation import evaluate
+from keras_deit.exports import export
 from keras_deit.factory import build
 from keras_deit.model import DeiT
 from keras_deit.optimization import WarmupCosine, loss, optimizer
@@ -32,6 +33,7 @@ __all__ = [
     "build",
     "data",
     "evaluate",
+    "export",
     "load",
     "loss",
     "optimizer",

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 
 from keras_deit.errors import UserError
 
@@ -41,3 +42,24 @@ def bare(model):
     copy = type(model).from_config(config)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def write_folder(path, writer):
+    """As ``write``, for a folder, which replaces one that is there."""
+    path = pathlib.Path(path)
+    partial, old = (
+        path.with_name(f".{word}-{os.getpid()}-{path.name}") for word in ("partial", "old")
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        try:
+            writer(partial)
+            if path.exists():
+                path.rename(old)
+            partial.rename(path)
+        finally:
+            for left in (partial, old):
+                shutil.rmtree(left, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
