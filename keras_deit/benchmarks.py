@@ -15,9 +15,10 @@ from keras_deit.data.decode import decode
 from keras_deit.data.order import generator
 from keras_deit.data.transforms import training_view
 from keras_deit.errors import UserError
+from keras_deit.exports import export, table
 from keras_deit.factory import build
 from keras_deit.recipes import RECIPES
-from keras_deit.variants import MEAN, STD
+from keras_deit.variants import MEAN, STD, VARIANTS
 
 _CHILD = """
 import resource, sys, time
@@ -169,3 +170,27 @@ def _throughputs(folder, paths, timm):
                     count += len(images)
             rates[name].append(count / (time.perf_counter() - start))
     return statistics.median(rates["ours"]), statistics.median(rates["theirs"])
+
+
+def exporting():
+    """Every published DeiT with random weights in every format: the largest difference from Keras,
+    and of the smallest model sizes and latencies."""
+    names = [name for name, row in VARIANTS.items() if row.published and name.startswith("deit")]
+    print("| largest difference, float32 | SavedModel | LiteRT | ONNX Runtime |")
+    print("| --- | ---: | ---: | ---: |", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for name in names:
+            reports = [
+                export(build(name), folder / f"{name}{end}") for end in ("", ".tflite", ".onnx")
+            ]
+            cells = [f"{report.difference:.1e}" for report in reports]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        model = build(names[0])
+        options = {".onnx": {}, ".tflite": {}, "_16.tflite": {"quantize": "float16"}}
+        options |= {"_8.tflite": {"quantize": "dynamic"}}
+        reports = [
+            export(model, folder / f"{names[0]}{end}", overwrite=True, **fields)
+            for end, fields in options.items()
+        ]
+    print(f"\n{table(reports)}")

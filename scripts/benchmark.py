@@ -6,7 +6,7 @@ from scripts import command  # before TensorFlow
 
 from keras_deit import benchmarks  # isort: skip
 
-RUNS = {"data": benchmarks.pipeline, "load": benchmarks.loading}
+RUNS = {"data": benchmarks.pipeline, "export": benchmarks.exporting, "load": benchmarks.loading}
 WHAT = flags.DEFINE_enum("what", None, list(RUNS), "What to measure.", required=True)
 
 

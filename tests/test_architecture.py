@@ -20,7 +20,7 @@ LAYERS = [
     {"model", "teachers"},
     {"factory", "evaluation"},
     {"checkpoints", "journal", "plots", "prediction"},
-    {"freezing"},
+    {"freezing", "exports"},
     {"assembly"},
     {"benchmarks", "plans", "reports"},
     {"training"},

@@ -62,7 +62,7 @@ def test_every_recipe_builds_its_model_data_and_optimizer(size, imagenet):
     @functools.lru_cache(maxsize=1)
     def model(*fields):
         row = dataclasses.replace(kd.RECIPES["deit_tiny"], **dict(zip(names, fields, strict=True)))
-        return model_for(row, train.num_classes)
+        return model_for(row, train.class_names)
 
     def fields(name):
         return [getattr(kd.RECIPES[name], field) for field in names]

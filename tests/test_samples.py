@@ -28,6 +28,8 @@ def photographs(tmp_path_factory):
             file = io.BytesIO()
             Image.fromarray(pixels).resize((40, 30)).save(file, "JPEG")
             (folder / f"{i:02}.jpg").write_bytes(file.getvalue())
+        (root / "val" / folder.name).mkdir(parents=True)  # without it, some would be held out
+        (root / "val" / folder.name / "0.jpg").write_bytes(file.getvalue())
     return root
 
 

@@ -24,7 +24,7 @@ def run(tmp_path_factory, data_dir):
 def test_a_run_leaves_its_files(run):
     workdir, model = run
     files = {path.name for path in workdir.iterdir()}
-    texts = {"plan.json", "metrics.csv", "report.md", "curves.png", ".lock"}
+    texts = {"plan.json", "metrics.csv", "report.md", "scores.json", "curves.png", ".lock"}
     assert files == texts | {"checkpoints", "tensorboard", "best.keras", "last.keras", "teacher"}
     assert {p.name for p in (workdir / "teacher").iterdir()} == files - {"teacher"}
     assert "Hard distillation" in (workdir / "report.md").read_text()

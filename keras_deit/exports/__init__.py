@@ -2,6 +2,6 @@
 
 from keras_deit.exports.exporting import Report, export, table
 from keras_deit.exports.litert import QUANTIZATIONS
-from keras_deit.exports.spread import spread
+from keras_deit.exports.samples import spread
 
 __all__ = ["QUANTIZATIONS", "Report", "export", "spread", "table"]

@@ -25,6 +25,7 @@ class Report:
         difference: the largest of a logit from the model's, over the standard deviation of those.
         agreement: the share of images with the same top-1.
         images: how many were compared.
+        kept: what of an int8 file is not calibrated eight bits, else "".
         milliseconds, keras: for one image, in the runtime and in Keras' compiled function: medians
             of calls in turn, on all cores.
     """
@@ -35,6 +36,7 @@ class Report:
     difference: float
     agreement: float
     images: int
+    kept: str
     milliseconds: float
     keras: float
 
@@ -62,10 +64,11 @@ def export(
             or, without a suffix, the folder of a SavedModel (``exports/saved_model.py``).
         quantize: of LiteRT, "none", "float16", "dynamic" or "int8".
         calibration: for "int8", normalised images (count, height, width, 3), a hundred or so.
-        images: likewise, to compare on; None is random ones, on which quantized weights are not
-            held to ``agreement``.
+        images: likewise, to compare on; None is those of the calibration, or random ones, on which
+            quantized weights are not held to ``agreement``.
         agreement: the least share of ``images`` with the same top-1 that a quantized file is to
-            have. The others are held to ``TOLERANCES``.
+            have: for its sake "int8" keeps what is sensitive higher (``litert.LEVELS``). The others
+            are held to ``TOLERANCES``.
         image_size: of a ``RegNetY``: an int or (height, width), in pixels.
         crop: the share of an image's side that is seen.
         batch: how many images at a time, or "any"; LiteRT, "any" or not, begins with one.
@@ -87,8 +90,10 @@ def export(
     sides = graphs.size(model, image_size and pair(image_size))
     count = None if batch == "any" else batch
     options = {"sides": sides, "crop": crop, "batch": count, "attention": attention}
-    held = images is not None or quantize in TOLERANCES
-    images = graphs.sample(sides, SAMPLES) if images is None else np.asarray(images, np.float32)
+    held = not (images is None and quantize == "dynamic")
+    if images is None:
+        images = graphs.sample(sides, SAMPLES) if calibration is None else calibration
+    images = np.asarray(images, np.float32)
     for given in (images, calibration):
         if given is not None and tuple(np.shape(given)[1:]) != (*sides, 3):
             raise UserError(
@@ -97,16 +102,19 @@ def export(
     reports = []
 
     def written(partial):
-        if path.suffix == ".tflite":
-            extra = {"quantize": quantize, "calibration": calibration}
-            litert.write(model, partial, **options, **extra)
-        elif path.suffix == ".onnx":
-            onnx_file.write(model, partial, **options)
-        else:
-            from keras_deit.exports import saved_model
+        for kept in litert.LEVELS if quantize == "int8" else [""]:
+            if path.suffix == ".tflite":
+                extra = {"quantize": quantize, "calibration": calibration, "kept": kept}
+                litert.write(model, partial, **options, **extra)
+            elif path.suffix == ".onnx":
+                onnx_file.write(model, partial, **options)
+            else:
+                from keras_deit.exports import saved_model
 
-            saved_model.write(model, partial, **options)
-        report = _compared(model, partial, path, images, count)
+                saved_model.write(model, partial, **options)
+            report = _compared(model, partial, path, images, count, kept)
+            if report.agreement >= agreement:
+                break
         _judge(report, quantize, agreement, held)
         reports.append(report)
 
@@ -135,7 +143,7 @@ def _check(path, quantize, calibration, batch, overwrite):
         raise UserError(f"{path} is a file: expected the name of a folder")
 
 
-def _compared(model, partial, path, images, batch):
+def _compared(model, partial, path, images, batch, kept):
     """The report of what is written in ``partial`` and will be ``path``."""
     run = runtimes.opened(partial, path.suffix, batch)
     reference = _compiled(model)
@@ -149,7 +157,8 @@ def _compared(model, partial, path, images, batch):
     files = [partial] if partial.is_file() else [p for p in partial.rglob("*") if p.is_file()]
     size = sum(file.stat().st_size for file in files)
     times = runtimes.in_turn(lambda: run(images[:step]), lambda: reference(images[:step]))
-    return Report(path, FORMATS[path.suffix], size, difference, same, len(images), *times)
+    runtime = FORMATS[path.suffix]
+    return Report(path, runtime, size, difference, same, len(images), kept, *times)
 
 
 def _compiled(model):

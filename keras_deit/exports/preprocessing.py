@@ -8,7 +8,7 @@ from keras_deit.variants import MEAN, STD
 
 def from_pixels(images, size, crop):
     """uint8 (batch, height, width, 3), of any size, to normalised float32 (batch, *size, 3), as
-    ``data.transforms.evaluation_view`` does, but for roundings of the resized pixels."""
+    ``data.transforms.evaluation_view`` does, to a grey level of rounding."""
     sides = tf.shape(images)[1:3]
     least = [int(side / crop) for side in size]
     if least[0] == least[1]:
@@ -16,8 +16,9 @@ def from_pixels(images, size, crop):
     else:
         scale = tf.reduce_min(sides / tf.constant(least))
         whole = tf.cast(tf.round(tf.cast(sides, tf.float64) / scale), tf.int32)
-    images = tf.image.resize(images, whole, "bicubic", antialias=True)
-    images = tf.clip_by_value(tf.round(images), 0, 255)
+    for turn in ((sides[0], whole[1]), whole):  # across, then down, to whole levels, as Pillow does
+        images = tf.image.resize(images, turn, "bicubic", antialias=True)
+        images = tf.clip_by_value(tf.round(images), 0, 255)
     top, left = tf.unstack(tf.cast(tf.round((whole - tf.constant(size)) / 2), tf.int32))
     images = images[:, top : top + size[0], left : left + size[1]]
     images = tf.ensure_shape(images, (None, *size, 3))
