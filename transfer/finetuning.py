@@ -16,6 +16,7 @@ from transfer.tasks import TASKS, folder_task
 # What a teacher that is fine-tuned for a student has from the student's recipe: the data alone.
 SHARED = ("train_split", "validation_split", "train_fraction", "subset", "image_size", "eval_crop")
 SHARED += ("max_damaged", "seed", "strategy", "precision")
+EARLY = ("variant", "image_size", "strategy")  # fields that others depend on
 
 
 def find(name):
@@ -44,23 +45,17 @@ def recipe(task, model, overrides=()):
         UserError: no such model, or a wrong override.
     """
     base = kd.Recipe("", model if model in kd.VARIANTS else None, start=str(model))
-    early = [
-        text for text in overrides if text.split("=")[0] in ("variant", "image_size", "strategy")
-    ]
+    early = [text for text in overrides if text.partition("=")[0] in EARLY]
     asked = kd.override(base, early)
     shape = _shape(model, asked)
-    size = shape.get("image_size", base.image_size)
+    size = asked.image_size
+    if not any(text.startswith("image_size=") for text in early):
+        size = _side(model, shape.get("image_size", size))
     fields = {"variant": asked.variant, "start": str(model), "new_heads": True}
     if model in kd.VARIANTS and kd.VARIANTS[model].published is None:
         fields["start"] = None
     fields |= {"dataset": task.dataset, "classes": task.classes}
     fields |= {"train_split": task.train, "validation_split": task.evaluation}
-    if any(setting.startswith("image_size=") for setting in overrides):
-        size = asked.image_size
-    elif isinstance(size, (list, tuple)):
-        if len(set(size)) > 1:
-            raise kd.UserError(f"{model} is of {size} pixels: expected image_size=, of both sides")
-        size = size[0]
     fields |= {"image_size": size, "note": _note(task, model)}
     fields["distillation"] = "label" if shape.get("distilled") else "none"
     fields |= task.settings(shape.get("width"), size)
@@ -76,6 +71,16 @@ def _shape(model, asked):
     if not isinstance(found, (kd.DeiT, kd.RegNetY)):
         raise kd.UserError(f"{model} holds a {type(found).__name__}: expected a DeiT or RegNetY")
     return found.fields
+
+
+def _side(model, size):
+    """The pixels of both sides of a model's images."""
+    sides = set(size if isinstance(size, (list, tuple)) else [size])
+    if len(sides) > 1:
+        raise kd.UserError(
+            f"{model} is of {size[0]}x{size[1]} pixels: expected --set=image_size=, of both sides"
+        )
+    return sides.pop()
 
 
 def _note(task, model):
