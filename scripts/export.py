@@ -46,6 +46,8 @@ def main():
         overwrite=OVERWRITE.value,
     )
     print(table([report]))
+    if report.kept:
+        print(f"not in calibrated eight bits: {report.kept}")
 
 
 def _images(split, count, size):
