@@ -76,15 +76,22 @@ def results(folder):
         return list(csv.DictReader(lines))
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory, data_dir):
+    """The file of a DeiT that knows five digits."""
+    row = kd.override(kd.RECIPES["digits_0to4"], ["epochs=8", "passes=6", "warmup_epochs=1"])
+    folder = tmp_path_factory.mktemp("known")
+    kd.train(row, folder, data_dir, quiet=True)
+    return str(folder / "last.keras")
+
+
 @pytest.mark.slow
-def test_probes_are_kept_and_tell_one_model_from_another(tmp_path, data_dir, monkeypatch):
+def test_probes_are_kept_and_tell_one_model_from_another(known, tmp_path, data_dir, monkeypatch):
     """Features of five digits tell the other five apart better than those of a random model; a
     second call computes nothing."""
     keras.utils.set_random_seed(0)
     kd.build("deit_digits", num_classes=5).save(tmp_path / "random.keras")
-    row = kd.override(kd.RECIPES["digits_0to4"], ["epochs=4", "passes=3", "warmup_epochs=1"])
-    kd.train(row, tmp_path / "known", data_dir, quiet=True)
-    models = [str(tmp_path / "random.keras"), str(tmp_path / "known" / "last.keras")]
+    models = [str(tmp_path / "random.keras"), known]
     out = tmp_path / "out"
     rows = sweep(["digits_5to9"], models, out, seeds=2, probing=True, data_dir=data_dir)
     assert [(row["method"], row["seed"]) for row in rows[:4]] == [
@@ -111,13 +118,10 @@ def test_probes_are_kept_and_tell_one_model_from_another(tmp_path, data_dir, mon
 
 
 @pytest.mark.slow
-def test_knowing_five_digits_helps_with_five_others(tmp_path, data_dir):
+def test_knowing_five_digits_helps_with_five_others(known, tmp_path, data_dir):
     """At ten images of each, by more than the spread over seeds; README.md has the longer run."""
-    row = kd.override(kd.RECIPES["digits_0to4"], ["epochs=8", "passes=3", "warmup_epochs=1"])
-    kd.train(row, tmp_path / "start", data_dir, quiet=True)
-    models = [str(tmp_path / "start" / "last.keras"), "deit_digits"]
+    models, out = [known, "deit_digits"], tmp_path / "out"
     settings = ["epochs=5", "passes=24", "warmup_epochs=1"]
-    out = tmp_path / "out"
     rows = sweep(["digits_5to9"], models, out, settings, seeds=2, data_dir=data_dir)
     tuned, scratch = ([r["fused"] for r in rows if r["model"] == model] for model in models)
     gain = statistics.mean(tuned) - statistics.mean(scratch)
