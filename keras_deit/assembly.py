@@ -75,7 +75,7 @@ def compile_for(model, recipe, teacher, steps):
             f"teacher {recipe.teacher} was trained on other classes ({', '.join(known[:3])}, ...)"
             f" than {recipe.dataset} has ({', '.join(model.class_names[:3])}, ...)"
         )
-    if recipe.distillation != "none":
+    if teacher is not None or recipe.distillation == "label":
         kind, alpha, tau = recipe.distillation, recipe.alpha, recipe.tau
         options["distillation"] = Distillation(
             teacher, kind, alpha, tau, recipe.reduction, recipe.token

@@ -30,13 +30,14 @@ def main():
     fields = {"image_size": IMAGE_SIZE.value} if IMAGE_SIZE.value else {}
     model = kd.load(MODEL.value, VARIANT.value, **fields)
     size = getattr(model, "image_size", None) or (IMAGE_SIZE.value or 224,) * 2
-    if QUANTIZE.value == "int8" and not DATASET.value:
+    if QUANTIZE.value == "int8" and OUTPUT.value.endswith(".tflite") and not DATASET.value:
         raise kd.UserError("--quantize=int8: expected --dataset, whose images calibrate it")
+    calibrated = QUANTIZE.value == "int8" and DATASET.value
     report = kd.export(
         model,
         OUTPUT.value,
         quantize=QUANTIZE.value,
-        calibration=_images(CALIBRATION.value, 256, size) if QUANTIZE.value == "int8" else None,
+        calibration=_images(CALIBRATION.value, 256, size) if calibrated else None,
         images=_images(SPLIT.value, IMAGES.value, size) if DATASET.value else None,
         agreement=AGREEMENT.value,
         image_size=size,

@@ -6,6 +6,7 @@ it along with the model, which tells it all that it has to know.
 
 import argparse
 import json
+import sys
 import zipfile
 
 import numpy as np
@@ -50,4 +51,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        sys.exit(f"error: {error}")

@@ -22,6 +22,8 @@ SHOWN = 64  # images in the picture
 
 def main(*words):
     paths = images_in(words)
+    if OUTPUT.value and not OUTPUT.value.endswith(".png"):
+        raise kd.UserError(f"--output={OUTPUT.value}: expected a .png")
     fields = {"image_size": IMAGE_SIZE.value} if IMAGE_SIZE.value else {}
     model = kd.load(MODEL.value, VARIANT.value, **fields)
     called, shown, failed = names(model), [], 0

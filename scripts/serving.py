@@ -7,7 +7,9 @@ loaded here, by TensorFlow alone. Images are sent as they are: the model decodes
 import argparse
 import base64
 import json
+import os
 import pathlib
+import sys
 import urllib.request
 
 
@@ -22,6 +24,7 @@ def asked_there(url, files):
 
 def asked_here(folder, files):
     """The same from the model's folder."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
     loaded = tf.saved_model.load(folder)
@@ -44,4 +47,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"error: {error}")

@@ -12,6 +12,7 @@ from keras_deit.data import datasets
 from tests import archives
 from tests.conftest import TINY
 from transfer import TASKS, table
+from transfer.finetuning import find
 from transfer.sweep import COLUMNS, slug, sweep
 from transfer.tasks import MODELS, PAPER
 
@@ -133,6 +134,10 @@ def test_knowing_five_digits_helps_with_five_others(known, tmp_path, data_dir):
     assert (out / "results.md").read_text() == table.markdown(rows)
     data = (out / "digits_5to9" / "deit_digits" / "0" / "plan.json").read_text()
     assert "50 training" in data
+    more = sweep(["digits_5to9"], [known], out, probing=True, data_dir=data_dir)
+    assert more[:4] == rows  # what earlier calls found stays in the results
+    assert [row["method"] for row in more[4:]] == ["linear", "neighbours"]
+    assert len(results(out)) == 6
 
 
 def test_wrong_names_are_said_before_anything_is_begun(tmp_path, model):
@@ -191,6 +196,7 @@ def test_every_run_has_a_folder_of_its_own():
         "folder:/x/birds",
         "folder:x/birds",
     ]
+    assert find("folder:/x/birds/").dataset == find("folder:/x/./birds").dataset
     folders = [slug(name) for name in names]
     assert len(set(folders)) == len(names)
     assert folders[0] == "cifar10"

@@ -115,6 +115,9 @@ def test_a_model_in_memory_is_tuned_and_left_as_it_was(tmp_path, data_dir, start
     model.head.bias.assign_add([1.0] * 5)
     with pytest.raises(kd.UserError, match=r"start.keras holds another model"):
         finetune(model, TASK, tmp_path, overrides, data_dir, quiet=True)
+    (tmp_path / "start.sha256").write_text("of another file")
+    with pytest.raises(kd.UserError, match=r"start.keras is not what it was when"):
+        finetune(tmp_path / "start.keras", TASK, tmp_path, overrides, data_dir, quiet=True)
 
 
 def new_score(model, data_dir):

@@ -1,6 +1,7 @@
 """A model onto a task: its recipe, its teacher, and the run of ``keras_deit.train`` that it is."""
 
 import dataclasses
+import hashlib
 import pathlib
 
 import keras
@@ -21,7 +22,7 @@ EARLY = ("variant", "image_size", "strategy")  # fields that others depend on
 
 def find(name):
     """The ``Task`` of a name, a row of ``TASKS`` or ``folder:<path>``. Raises UserError."""
-    if name.startswith("folder:"):
+    if name.startswith("folder:") and name != "folder:":
         return folder_task(name)
     if name not in TASKS:
         known = ", ".join(TASKS)
@@ -51,9 +52,7 @@ def recipe(task, model, overrides=()):
     size = asked.image_size
     if not any(text.startswith("image_size=") for text in early):
         size = _side(model, shape.get("image_size", size))
-    fields = {"variant": asked.variant, "start": str(model), "new_heads": True}
-    if model in kd.VARIANTS and kd.VARIANTS[model].published is None:
-        fields["start"] = None
+    fields = {"variant": asked.variant, "start": _start(model), "new_heads": True}
     fields |= {"dataset": task.dataset, "classes": task.classes}
     fields |= {"train_split": task.train, "validation_split": task.evaluation}
     fields |= {"image_size": size, "note": _note(task, model)}
@@ -71,6 +70,13 @@ def _shape(model, asked):
     if not isinstance(found, (kd.DeiT, kd.RegNetY)):
         raise kd.UserError(f"{model} holds a {type(found).__name__}: expected a DeiT or RegNetY")
     return found.fields
+
+
+def _start(model):
+    """What a run begins with: a published name, a file, or nothing."""
+    if model in kd.VARIANTS:
+        return model if kd.VARIANTS[model].published else None
+    return str(pathlib.Path(model).resolve())
 
 
 def _side(model, size):
@@ -118,6 +124,7 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
     if isinstance(model, keras.Model):
         model = _kept(model, workdir / "start.keras")
     row = recipe(task, model, overrides)
+    _same_file(row.start, workdir / "start.sha256")
     if not (workdir / "last.keras").exists():
         prepare(row, workdir, data_dir, quiet)
         if row.teacher in kd.VARIANTS:
@@ -154,6 +161,18 @@ def _taught(task, row, workdir, data_dir, quiet):
     teacher = dataclasses.replace(recipe(task, row.teacher), **shared)
     kd.train(teacher, workdir / "teacher", data_dir, quiet)
     return str(workdir / "teacher" / "last.keras")
+
+
+def _same_file(start, path):
+    """Raises UserError where a run in a workdir began with a file that was another then."""
+    if start is None or not pathlib.Path(start).is_file():
+        return
+    with open(start, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if path.exists() and path.read_text() != found:
+        raise kd.UserError(f"{start} is not what it was when {path.parent} was begun: use another")
+    if not processes.index():
+        write(path, lambda partial: partial.write_text(found))
 
 
 def _kept(model, path):

@@ -13,10 +13,12 @@ import keras
 import keras_deit as kd
 from keras_deit import processes
 from keras_deit.errors import Interrupted, Lost
+from keras_deit.evaluation import HEADS
 from keras_deit.files import write
 from transfer import table
 from transfer.finetuning import find, finetune, recipe
 from transfer.probe import METHODS, probe
+from transfer.tasks import TASKS
 
 COLUMNS = ("task", "model", "method", "seed", "metric", "class", "distillation", "fused")
 COLUMNS += ("published", "error")
@@ -31,7 +33,7 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
 
     ``workdir`` then holds a folder for each run, ``<task>/<model>/<seed>``; ``results.csv``
     (``COLUMNS``; scores as fractions, by the task's metric, empty where there is none),
-    ``results.md`` and ``results.png``.
+    ``results.md`` and ``results.png``: of this call, and of those before it in ``workdir``.
 
     Args:
         tasks, models: names, as ``finetune`` takes them.
@@ -42,18 +44,19 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
         data_dir: where TFDS keeps its data sets.
 
     Returns:
-        The rows of ``results.csv``, as dicts.
+        The rows of ``results.csv``, as dicts, those of earlier calls first.
 
     Raises:
         UserError: a wrong name or override, before anything is begun; and, at the end, that runs
             failed, and why.
     """
-    workdir, rows = pathlib.Path(workdir), []
+    workdir, failed = pathlib.Path(workdir), []
+    tasks = [task if task in TASKS else find(task).dataset for task in tasks]
     recipes = {
         (task, model): recipe(find(task), model, overrides) for task in tasks for model in models
     }
     runs = [(task, model, seed) for task, model in recipes for seed in range(seeds)]
-    work = _probed if probing else _tuned
+    work, rows = _probed if probing else _tuned, _earlier(workdir)
     for number, (task, model, seed) in enumerate(runs, 1):
         print(f"\n[{number}/{len(runs)}] {task}, {model}, seed {seed}", flush=True)
         where = workdir / slug(task) / slug(model) / str(seed)
@@ -68,18 +71,36 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
             raise
         except Exception as error:  # whatever it is, the others are not to suffer
             found = [{"error": _reason(error, where)}]
+            failed.append(f"{task}, {model}: {found[0]['error']}")
             print(f"failed: {found[0]['error']}", flush=True)
-        rows += [dict.fromkeys(COLUMNS) | row | one for one in found]
+        found = [dict.fromkeys(COLUMNS) | row | one for one in found]
+        replaced = [_key(one) for one in found] + [(task, model, seed, None)]
+        rows = [old for old in rows if _key(old) not in replaced] + found
         if not processes.index():
             _report(rows, workdir)
         keras.backend.clear_session()
-    failed = [row for row in rows if row["error"]]
     print(f"\n{table.markdown(rows)}\n{workdir}: results.csv, results.md, results.png", flush=True)
     if failed:
-        what = "; ".join(f"{row['task']}, {row['model']}: {row['error']}" for row in failed)
-        raise kd.UserError(
-            f"{len(failed)} of {len(runs)} runs failed, which the same command repeats: {what}"
-        )
+        raise kd.UserError(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
+    return rows
+
+
+def _key(row):
+    return row["task"], row["model"], row["seed"], row["method"]
+
+
+def _earlier(workdir):
+    """The rows of ``results.csv`` of earlier calls."""
+    if not (workdir / "results.csv").exists():
+        return []
+    with open(workdir / "results.csv", newline="") as lines:
+        rows = [{name: text or None for name, text in row.items()} for row in csv.DictReader(lines)]
+    if rows and tuple(rows[0]) != COLUMNS:
+        raise kd.UserError(f"{workdir}/results.csv is none of ours: use another workdir")
+    for row in rows:
+        row["seed"] = int(row["seed"])
+        for name in (*HEADS, "fused", "published"):
+            row[name] = row[name] and float(row[name])
     return rows
 
 
@@ -121,5 +142,4 @@ def _report(rows, workdir):
     writer.writerows(rows)
     write(workdir / "results.csv", lambda path: path.write_text(text.getvalue()))
     write(workdir / "results.md", lambda path: path.write_text(table.markdown(rows)))
-    if any(row["error"] is None for row in rows):
-        table.chart(rows, workdir / "results.png")
+    table.chart(rows, workdir / "results.png")

@@ -7,6 +7,7 @@ Rates are those at 512 images, as ``Recipe.lr`` is; the authors' are known after
 batch, lr * batch / 512, but for SGD's .01, of which they do not say.
 """
 
+import pathlib
 from dataclasses import dataclass, field
 
 MODELS = (
@@ -133,5 +134,5 @@ TASKS = {
 
 def folder_task(dataset):
     """The task of a person's own images, ``folder:<path>``: see ``keras_deit/data/folders.py``."""
-    path = dataset.removeprefix("folder:").rstrip("/")
-    return Task(path.rpartition("/")[2] or path, dataset, 0, evaluation="validation", ours=_FEW)
+    path = pathlib.Path(dataset.removeprefix("folder:")).resolve()
+    return Task(path.name, f"folder:{path}", 0, evaluation="validation", ours=_FEW)

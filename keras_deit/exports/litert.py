@@ -4,6 +4,8 @@ import json
 import warnings
 import zipfile
 
+import numpy as np
+
 from keras_deit.errors import UserError
 from keras_deit.exports import graphs
 
@@ -59,13 +61,15 @@ def write(
         converter.target_spec.supported_types = [tf.float16]
     try:
         calibrated = quantize == "int8" and kept != RANGES
-        content = _calibrated(converter, calibration, kept) if calibrated else converter.convert()
+        groups = [np.stack([image] * (batch or 1)) for image in calibration] if calibrated else ()
+        content = _calibrated(converter, groups, kept) if calibrated else converter.convert()
     except Exception as error:  # the converter's, of many types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: LiteRT's converter failed: {reason[:200]}") from error
+        raise UserError(f"LiteRT's converter failed: {reason[:200]}") from error
     path.write_bytes(content)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("labels.txt", "\n".join(graphs.names(model)) + "\n")
+        lines = [" ".join(name.splitlines()) for name in graphs.names(model)]
+        archive.writestr("labels.txt", "\n".join(lines) + "\n")
         described = graphs.metadata(model, crop, sides) | {"quantization": quantize}
         described |= {"not calibrated": kept} if quantize == "int8" else {}
         archive.writestr("metadata.json", json.dumps(described, indent=2, ensure_ascii=False))
@@ -90,13 +94,13 @@ def _converter(model, sides, batch, attention):
     return converter
 
 
-def _calibrated(converter, images, kept):
+def _calibrated(converter, batches, kept):
     """The file's bytes in calibrated int8, but for what is kept."""
     import tensorflow as tf
 
     def examples():
-        for image in images:
-            yield [image[None]]
+        for batch in batches:
+            yield [batch]
 
     converter.representative_dataset = examples
     if kept == NOTHING:
