@@ -59,6 +59,11 @@ def pair(image_size):
     return sides
 
 
+def reason(error):
+    """The first line of what an error says, or else its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def names(class_names, num_classes):
     """``class_names`` as a tuple, or None. Raises UserError where that is not a name for each."""
     if class_names is None:

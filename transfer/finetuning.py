@@ -124,12 +124,13 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
     if isinstance(model, keras.Model):
         model = _kept(model, workdir / "start.keras")
     row = recipe(task, model, overrides)
-    _same_file(row.start, workdir / "start.sha256")
-    if not (workdir / "last.keras").exists():
+    same_file(row.start, workdir)
+    finished = (workdir / "last.keras").exists()
+    if not finished:
         prepare(row, workdir, data_dir, quiet)
-        if row.teacher in kd.VARIANTS:
-            row = dataclasses.replace(row, teacher=_taught(task, row, workdir, data_dir, quiet))
-    elif row.teacher in kd.VARIANTS:
+    if row.teacher in kd.VARIANTS:
+        if not finished:
+            _teach(task, row, workdir / "teacher", data_dir, quiet)
         row = dataclasses.replace(row, teacher=str(workdir / "teacher" / "last.keras"))
     return kd.train(row, workdir, data_dir, quiet)
 
@@ -155,22 +156,22 @@ def _begin(row):
     strategies.scope(row)
 
 
-def _taught(task, row, workdir, data_dir, quiet):
-    """The file of the row's teacher, fine-tuned on the task."""
+def _teach(task, row, workdir, data_dir, quiet):
+    """Fine-tunes the row's teacher on the task."""
     shared = {name: getattr(row, name) for name in SHARED}
     teacher = dataclasses.replace(recipe(task, row.teacher), **shared)
-    kd.train(teacher, workdir / "teacher", data_dir, quiet)
-    return str(workdir / "teacher" / "last.keras")
+    kd.train(teacher, workdir, data_dir, quiet)
 
 
-def _same_file(start, path):
+def same_file(start, workdir):
     """Raises UserError where a run in a workdir began with a file that was another then."""
     if start is None or not pathlib.Path(start).is_file():
         return
+    path = pathlib.Path(workdir) / "start.sha256"
     with open(start, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if path.exists() and path.read_text() != found:
-        raise kd.UserError(f"{start} is not what it was when {path.parent} was begun: use another")
+        raise kd.UserError(f"{start} is not what it was when {workdir} was begun: use another")
     if not processes.index():
         write(path, lambda partial: partial.write_text(found))
 

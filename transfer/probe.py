@@ -12,11 +12,12 @@ import numpy as np
 import keras_deit as kd
 from keras_deit.data import datasets
 from keras_deit.data.order import SUBSET, generator
+from keras_deit.data.samples import too_many
 from keras_deit.data.transforms import evaluation_view
 from keras_deit.evaluation import predictor
 from keras_deit.files import write_json
 from keras_deit.training import check_classes
-from transfer.finetuning import prepare, recipe
+from transfer.finetuning import prepare, recipe, same_file
 
 METHODS = ("linear", "neighbours")
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # of the linear classifier, sklearn's C
@@ -48,6 +49,7 @@ def probe(model, task, workdir, overrides=(), data_dir=None, quiet=False):
         UserError: as ``finetune`` does.
     """
     row = recipe(task, model, overrides)
+    same_file(row.start, workdir)
     path = pathlib.Path(workdir) / "probe.json"
     fields = json.loads(json.dumps(dataclasses.asdict(row)))
     if path.exists():
@@ -109,7 +111,7 @@ def _seen(features, dataset, indices, row, quiet):
                 labels += [label for _, label in rows]
             bar.update(min(at + BATCH, len(indices)))
     if len(damaged) > row.max_damaged:
-        raise kd.UserError(f"{len(damaged)} damaged images, the first {damaged[0]}")
+        raise too_many(len(damaged), damaged[-1], row.max_damaged)
     for reason in damaged:
         warnings.warn(f"{reason}: left out", stacklevel=2)
     return np.concatenate(found), np.array(labels)

@@ -12,7 +12,7 @@ import keras
 
 import keras_deit as kd
 from keras_deit import processes
-from keras_deit.errors import Interrupted, Lost
+from keras_deit.errors import Interrupted, Lost, reason
 from keras_deit.evaluation import HEADS
 from keras_deit.files import write
 from transfer import table
@@ -70,7 +70,7 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
         except (Interrupted, Lost):
             raise
         except Exception as error:  # whatever it is, the others are not to suffer
-            found = [{"error": _reason(error, where)}]
+            found = [{"error": _account(error, where)}]
             failed.append(f"{task}, {model}: {found[0]['error']}")
             print(f"failed: {found[0]['error']}", flush=True)
         found = [dict.fromkeys(COLUMNS) | row | one for one in found]
@@ -116,9 +116,9 @@ def _probed(task, model, where, overrides, data_dir):
     return [{"method": name, "fused": scores[name][task.metric]} for name in METHODS]
 
 
-def _reason(error, where):
+def _account(error, where):
     """One line; what is no UserError leaves its whole account in the run's folder."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = reason(error)
     if isinstance(error, kd.UserError):
         return text
     account = where / "error.txt"

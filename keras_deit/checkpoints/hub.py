@@ -4,7 +4,7 @@ import hashlib
 import pathlib
 import re
 
-from keras_deit.errors import UserError
+from keras_deit.errors import UserError, reason
 from keras_deit.variants import FILES, VARIANTS
 
 
@@ -28,9 +28,8 @@ def download(name, cache_dir=None):
             hub.hf_hub_download(published.hub, "model.safetensors", cache_dir=cache_dir)
         )
     except Exception as error:  # of the hub, of its HTTP library, of the disk
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"cannot get {published.hub} from the hub ({reason}): try again, or download"
+            f"cannot get {published.hub} from the hub ({reason(error)}): try again, or download"
             f" {FILES}/{published.file} and give its path"
         ) from error
     expected = path.resolve().name  # the cache names a file by its hash

@@ -9,7 +9,7 @@ from keras_deit.checkpoints.descriptions import agree, read_timm_config
 from keras_deit.checkpoints.fitting import fit
 from keras_deit.checkpoints.formats import read
 from keras_deit.checkpoints.hub import download
-from keras_deit.errors import UserError, names, pair
+from keras_deit.errors import UserError, names, pair, reason
 from keras_deit.factory import build
 from keras_deit.teachers import RegNetY
 from keras_deit.variants import VARIANTS
@@ -72,8 +72,7 @@ def load(
     except UserError:
         raise
     except Exception as error:  # what a file leads to that somebody made to do so
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be loaded: {reason[:200]}") from error
+        raise UserError(f"{path} cannot be loaded: {reason(error)[:200]}") from error
     if fresh:
         print(f"{path}: newly initialised: {', '.join(sorted(fresh))}", flush=True)
     return model

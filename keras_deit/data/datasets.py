@@ -10,7 +10,7 @@ import numpy as np
 from keras_deit.data.decode import decode
 from keras_deit.data.folders import Folder
 from keras_deit.data.sources import Records
-from keras_deit.errors import Damaged, UserError
+from keras_deit.errors import Damaged, UserError, reason
 
 # Builders of our own, where TFDS has none, or one whose address is dead.
 BUILDERS = {
@@ -62,7 +62,7 @@ class Dataset:
         except UserError:
             raise
         except Exception as error:  # whatever a reader makes of damaged bytes
-            raise Damaged(f"{self.where(index)}: damaged record: {_reason(error)}") from error
+            raise Damaged(f"{self.where(index)}: damaged record: {reason(error)}") from error
 
     def _label(self, index):
         try:
@@ -145,7 +145,7 @@ def prepare(name, data_dir=None):
         raise
     except Exception as error:  # of the network, the disk, the archives, TFDS itself
         raise UserError(
-            f"{name} could not be prepared: {_reason(error).rstrip('.:')}.{_by_hand(builder)}"
+            f"{name} could not be prepared: {reason(error).rstrip('.:')}.{_by_hand(builder)}"
         ) from error
     return builder
 
@@ -159,11 +159,11 @@ def _open(builder, name, split):
     try:
         source = Records(builder, split, keys)
     except (ValueError, KeyError, NotImplementedError) as error:
-        raise UserError(f"split {split!r} of {name} (it has {known}): {_reason(error)}") from error
+        raise UserError(f"split {split!r} of {name} (it has {known}): {reason(error)}") from error
     except Exception as error:  # whatever a reader makes of damaged files
         raise UserError(
             f"the files of {name} in {builder.data_dir} are damaged or missing:"
-            f" remove that folder and prepare it again: {_reason(error)}"
+            f" remove that folder and prepare it again: {reason(error)}"
         ) from error
     if not len(source):
         raise UserError(f"split {split!r} of {name} (it has {known}): expected at least one image")
@@ -193,12 +193,8 @@ def make_builder(name, data_dir):
     except Exception as error:  # of a description that is damaged
         raise UserError(
             f"data set {name} in {data_dir} is described by a damaged dataset_info.json or"
-            f" features.json: remove its folder and prepare it again: {_reason(error)}"
+            f" features.json: remove its folder and prepare it again: {reason(error)}"
         ) from error
-
-
-def _reason(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _unprepared(name, data_dir, builder):

@@ -26,8 +26,8 @@ class Report:
         agreement: the share of images with the same top-1.
         images: how many were compared.
         kept: what of an int8 file is not calibrated eight bits, else "".
-        milliseconds, keras: for one image, in the runtime and in Keras' compiled function: medians
-            of calls in turn, on all cores.
+        milliseconds, keras: for one image, or a fixed batch, in the runtime and in Keras' compiled
+            function: medians of calls in turn, on all cores.
     """
 
     path: pathlib.Path
@@ -145,7 +145,7 @@ def _check(path, quantize, calibration, batch, overwrite):
 
 def _compared(model, partial, path, images, batch, kept):
     """The report of what is written in ``partial`` and will be ``path``."""
-    run = runtimes.opened(partial, path.suffix, batch)
+    run = runtimes.opened(partial, path.suffix)
     reference = _compiled(model)
     expected = np.concatenate([reference(image[None]) for image in images])
     step, count = batch or 1, len(images)

@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 
-from keras_deit.errors import UserError
+from keras_deit.errors import UserError, reason
 from keras_deit.exports import graphs
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
@@ -64,8 +64,7 @@ def write(
         groups = [np.stack([image] * (batch or 1)) for image in calibration] if calibrated else ()
         content = _calibrated(converter, groups, kept) if calibrated else converter.convert()
     except Exception as error:  # the converter's, of many types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"LiteRT's converter failed: {reason[:200]}") from error
+        raise UserError(f"LiteRT's converter failed: {reason(error)[:200]}") from error
     path.write_bytes(content)
     with zipfile.ZipFile(path, "a") as archive:
         lines = [" ".join(name.splitlines()) for name in graphs.names(model)]

@@ -4,12 +4,12 @@ import os
 import statistics
 import time
 
-from keras_deit.errors import UserError
+from keras_deit.errors import UserError, reason
 
 ROUNDS, SECONDS = 15, 5.0  # of timing, at most
 
 
-def opened(path, suffix, batch=None):
+def opened(path, suffix):
     """A function from float32 images (count, height, width, 3) to the file's logits, float32
     (count, classes).
 
@@ -17,15 +17,14 @@ def opened(path, suffix, batch=None):
         UserError: the runtime does not load it, or it holds operations that are not its own.
     """
     try:
-        return {".tflite": litert, ".onnx": onnx, "": saved_model}[suffix](path, batch)
+        return {".tflite": litert, ".onnx": onnx, "": saved_model}[suffix](path)
     except UserError:
         raise
     except Exception as error:  # a runtime's, of any type
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: its runtime does not load it: {reason[:200]}") from error
+        raise UserError(f"{path}: its runtime does not load it: {reason(error)[:200]}") from error
 
 
-def saved_model(path, batch=None):
+def saved_model(path):
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
@@ -38,7 +37,7 @@ def saved_model(path, batch=None):
     return run
 
 
-def litert(path, batch=None):
+def litert(path):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=os.cpu_count())
@@ -61,7 +60,7 @@ def litert(path, batch=None):
     return run
 
 
-def onnx(path, batch=None):
+def onnx(path):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
