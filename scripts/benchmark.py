@@ -4,7 +4,7 @@ from absl import flags
 
 from scripts import command  # before TensorFlow
 
-from keras_deit import benchmarks  # isort: skip
+from keras_deit.tools import benchmarks  # isort: skip
 
 RUNS = {"data": benchmarks.pipeline, "export": benchmarks.exporting, "load": benchmarks.loading}
 WHAT = flags.DEFINE_enum("what", None, list(RUNS), "What to measure.", required=True)

@@ -11,7 +11,7 @@ from absl import app, flags, logging
 
 from scripts import quiet  # noqa: F401 - before anything that imports TensorFlow
 
-from keras_deit.errors import UserError  # isort: skip
+from keras_deit.utils.errors import UserError  # isort: skip
 
 
 def run(main, words=False):

@@ -22,7 +22,7 @@ from absl import flags  # noqa: E402
 
 from scripts import command  # noqa: E402 - before TensorFlow
 
-from keras_deit import aot  # noqa: E402 # isort: skip
+from keras_deit.tools import aot  # noqa: E402 # isort: skip
 
 TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "Kind and arrangement of the chips.")
 VARIANT = flags.DEFINE_multi_enum("variant", list(aot.TAUGHT), list(aot.TAUGHT), "Which students.")

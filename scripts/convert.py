@@ -7,7 +7,7 @@ from absl import flags
 from scripts import command  # before TensorFlow
 
 import keras_deit as kd  # isort: skip
-from keras_deit.files import write
+from keras_deit.utils.files import write
 
 MODEL = flags.DEFINE_string("model", None, "A published name or a file.", required=True)
 OUTPUT = flags.DEFINE_string(

@@ -8,8 +8,9 @@ from absl import flags
 from scripts import command  # before TensorFlow
 
 import keras_deit as kd  # isort: skip
-from keras_deit import ablation, plots
 from keras_deit.data import datasets
+from keras_deit.evaluation import plots
+from keras_deit.tools import ablation
 
 OUTPUT = flags.DEFINE_string("output", "runs/quickstart", "Folder for tables, pictures and models.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "How often to repeat it all.", lower_bound=1)

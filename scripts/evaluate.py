@@ -6,7 +6,7 @@ from scripts import command  # before TensorFlow
 
 import keras_deit as kd  # isort: skip
 from keras_deit.data import images
-from keras_deit.evaluation import table
+from keras_deit.evaluation.scores import table
 
 MODEL = flags.DEFINE_string("model", None, "A published name or a file.", required=True)
 VARIANT = flags.DEFINE_enum("variant", None, list(kd.VARIANTS), "What a file's weights are of.")

@@ -7,9 +7,9 @@ from absl import flags
 from scripts import command  # before TensorFlow
 
 import keras_deit as kd  # isort: skip
-from keras_deit import plots
 from keras_deit.data.folders import images_in
-from keras_deit.prediction import names, predict
+from keras_deit.evaluation import plots
+from keras_deit.evaluation.prediction import names, predict
 
 MODEL = flags.DEFINE_string("model", None, "A published name or a file.", required=True)
 VARIANT = flags.DEFINE_enum("variant", None, list(kd.VARIANTS), "What a file's weights are of.")

@@ -7,7 +7,7 @@ from absl import flags
 from scripts import command  # before TensorFlow
 
 import keras_deit as kd  # isort: skip
-from keras_deit import plots
+from keras_deit.evaluation import plots
 
 RECIPE = flags.DEFINE_enum("recipe", None, list(kd.RECIPES), "Whose batch.", required=True)
 OUTPUT = flags.DEFINE_string("output", "batch.png", "The PNG to write.")

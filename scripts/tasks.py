@@ -2,9 +2,9 @@
 
 from scripts import command  # before TensorFlow
 
-from keras_deit.optimization import learning_rate  # isort: skip
+from keras_deit.training.optimization import learning_rate  # isort: skip
 from transfer import TASKS, recipe
-from transfer.table import METRICS
+from transfer.results import METRICS
 
 SIZES = [f"deit_{size}_patch16_224" for size in ("base", "small", "tiny")]
 HEAD = "task | data set | classes | training | scored on | metric | optimizer | epochs | batch"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
-from keras_deit.checkpoints.names import from_timm, variables
+from keras_deit.weights.names import from_timm, variables
 
 ROOT = pathlib.Path(__file__).absolute().parents[1]
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
@@ -78,7 +78,7 @@ def file(golden, tmp_path):
     """The golden distilled model's parameters as timm would save them."""
     from safetensors.numpy import save_file
 
-    from tests.weights import parameters
+    from tests.parameters import parameters
 
     save_file(parameters(golden("deit_distilled")), tmp_path / "timm.safetensors")
     return tmp_path / "timm.safetensors"

@@ -26,8 +26,8 @@ LAYERS = [
     {"training"},
     {"ablation", "aot"},
 ]
-TABLES = ("keras_deit/variants.py", "keras_deit/recipes.py", "transfer/tasks.py")
-KNOWN = {"keras_deit.recipe", "keras_deit.recipe.Recipe"}
+TABLES = ("keras_deit/configs/variants.py", "keras_deit/configs/recipes.py", "transfer/tasks.py")
+KNOWN = {"keras_deit.configs.recipe", "keras_deit.configs.recipe.Recipe"}
 
 
 def imports(path):

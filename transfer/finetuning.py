@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 import keras_deit as kd
-from keras_deit import processes, strategies
 from keras_deit.data import datasets
-from keras_deit.files import bare, write
-from transfer import images
+from keras_deit.distribution import processes, strategies
+from keras_deit.utils.files import bare, write
+from transfer import folder_check
 from transfer.tasks import TASKS, folder_task
 
 # What a teacher that is fine-tuned for a student has from the student's recipe: the data alone.
@@ -142,7 +142,7 @@ def prepare(row, workdir, data_dir=None, quiet=False):
     with processes.noticed(workdir), processes.first_alone():
         if row.dataset.startswith("folder:"):
             if not processes.index():
-                images.examine(row, quiet)
+                folder_check.examine(row, quiet)
         elif not datasets.ready(row.dataset, data_dir):
             if not quiet:
                 print(f"Downloading and preparing {row.dataset}", flush=True)

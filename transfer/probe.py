@@ -11,12 +11,12 @@ import numpy as np
 
 import keras_deit as kd
 from keras_deit.data import datasets
-from keras_deit.data.order import SUBSET, generator
 from keras_deit.data.samples import too_many
+from keras_deit.data.seeding import SUBSET, generator
 from keras_deit.data.transforms import evaluation_view
-from keras_deit.evaluation import predictor
-from keras_deit.files import write_json
-from keras_deit.training import check_classes
+from keras_deit.evaluation.scores import predictor
+from keras_deit.training.run import check_classes
+from keras_deit.utils.files import write_json
 from transfer.finetuning import prepare, recipe, same_file
 
 METHODS = ("linear", "neighbours")

@@ -11,11 +11,11 @@ import zlib
 import keras
 
 import keras_deit as kd
-from keras_deit import processes
-from keras_deit.errors import Interrupted, Lost, reason
-from keras_deit.evaluation import HEADS
-from keras_deit.files import write
-from transfer import table
+from keras_deit.distribution import processes
+from keras_deit.evaluation.scores import HEADS
+from keras_deit.utils.errors import Interrupted, Lost, reason
+from keras_deit.utils.files import write
+from transfer import results
 from transfer.finetuning import find, finetune, recipe
 from transfer.probe import METHODS, probe
 from transfer.tasks import TASKS
@@ -79,7 +79,9 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
         if not processes.index():
             _report(rows, workdir)
         keras.backend.clear_session()
-    print(f"\n{table.markdown(rows)}\n{workdir}: results.csv, results.md, results.png", flush=True)
+    print(
+        f"\n{results.markdown(rows)}\n{workdir}: results.csv, results.md, results.png", flush=True
+    )
     if failed:
         raise kd.UserError(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
     return rows
@@ -141,5 +143,5 @@ def _report(rows, workdir):
     writer.writeheader()
     writer.writerows(rows)
     write(workdir / "results.csv", lambda path: path.write_text(text.getvalue()))
-    write(workdir / "results.md", lambda path: path.write_text(table.markdown(rows)))
-    table.chart(rows, workdir / "results.png")
+    write(workdir / "results.md", lambda path: path.write_text(results.markdown(rows)))
+    results.chart(rows, workdir / "results.png")

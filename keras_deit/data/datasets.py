@@ -9,14 +9,14 @@ import numpy as np
 
 from keras_deit.data.decode import decode
 from keras_deit.data.folders import Folder
-from keras_deit.data.sources import Records
-from keras_deit.errors import Damaged, UserError, reason
+from keras_deit.data.records import Records
+from keras_deit.utils.errors import Damaged, UserError, reason
 
 # Builders of our own, where TFDS has none, or one whose address is dead.
 BUILDERS = {
-    "digits": ("keras_deit.data.digits", "Digits"),
-    "cars196": ("keras_deit.data.cars", "Cars196"),
-    "i_naturalist2019": ("keras_deit.data.inaturalist", "INaturalist2019"),
+    "digits": ("keras_deit.data.builders.digits", "Digits"),
+    "cars196": ("keras_deit.data.builders.cars196", "Cars196"),
+    "i_naturalist2019": ("keras_deit.data.builders.i_naturalist2019", "INaturalist2019"),
 }
 KEYS = ("image", "label")
 EMBEDDED = ("digits",)  # prepared on first use from what is at hand

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from keras_deit.errors import UserError
+from keras_deit.utils.errors import UserError
 
 MAX_PIXELS = 1 << 26  # that OpenCV is given; larger images are left to Pillow's own limit
 

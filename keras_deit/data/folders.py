@@ -4,7 +4,7 @@ them."""
 import hashlib
 import pathlib
 
-from keras_deit.errors import UserError
+from keras_deit.utils.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 HELD_OUT = 0.2  # of each class, where there is no part to validate on

@@ -8,9 +8,9 @@ import numpy as np
 
 from keras_deit.data import datasets
 from keras_deit.data.mixing import mix, smooth
-from keras_deit.data.order import MIX, SUBSET, VIEW, generator, order
+from keras_deit.data.seeding import MIX, SUBSET, VIEW, generator, order
 from keras_deit.data.transforms import training_view
-from keras_deit.errors import Damaged, UserError
+from keras_deit.utils.errors import Damaged, UserError
 
 REPEATED = 256  # with repeated augmentation an epoch is a multiple of so many samples
 

@@ -9,11 +9,11 @@ import math
 import cv2
 import numpy as np
 
+from keras_deit.configs.variants import MEAN, STD
 from keras_deit.data import randaugment
 from keras_deit.data.erasing import erase
 from keras_deit.data.resizing import resize, resize_fast
-from keras_deit.errors import UserError
-from keras_deit.variants import MEAN, STD
+from keras_deit.utils.errors import UserError
 
 AREA = (0.08, 1)  # of a random crop in the image, uniform
 ASPECT = (3 / 4, 4 / 3)  # width to height, log-uniform

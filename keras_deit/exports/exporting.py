@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_deit.errors import UserError, pair
 from keras_deit.exports import graphs, litert, onnx_file, runtimes
-from keras_deit.files import write, write_folder
+from keras_deit.utils.errors import UserError, pair
+from keras_deit.utils.files import write, write_folder
 
 TOLERANCES = {"none": 1e-4, "float16": 2e-2}  # of logits, over their standard deviation
 SAMPLES = 4  # random images to compare on, where none are given

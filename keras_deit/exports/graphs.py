@@ -5,11 +5,11 @@ import json
 import keras
 import numpy as np
 
-from keras_deit import variants
-from keras_deit.errors import UserError
-from keras_deit.files import bare
-from keras_deit.model import DeiT
-from keras_deit.teachers import RegNetY
+from keras_deit.configs import variants
+from keras_deit.models.deit import DeiT
+from keras_deit.models.regnet import RegNetY
+from keras_deit.utils.errors import UserError
+from keras_deit.utils.files import bare
 
 
 def plain(model):

@@ -6,8 +6,8 @@ import zipfile
 
 import numpy as np
 
-from keras_deit.errors import UserError, reason
 from keras_deit.exports import graphs
+from keras_deit.utils.errors import UserError, reason
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 # What "int8" keeps out of calibrated eight bits, from nothing to more. All but the matrix products

@@ -6,11 +6,11 @@ into nine; here a block is what it is in the paper, in operators that runtimes k
 
 import numpy as np
 
-from keras_deit.checkpoints.names import to_timm, variables
-from keras_deit.errors import UserError
 from keras_deit.exports import graphs
-from keras_deit.layers import EPSILON
-from keras_deit.model import DeiT
+from keras_deit.models.deit import DeiT
+from keras_deit.models.deit_layers import EPSILON
+from keras_deit.utils.errors import UserError
+from keras_deit.weights.names import to_timm, variables
 
 OPSET, IR = 20, 10  # the first with Gelu; ONNX Runtime 1.18 or newer reads it
 

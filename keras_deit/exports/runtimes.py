@@ -4,7 +4,7 @@ import os
 import statistics
 import time
 
-from keras_deit.errors import UserError, reason
+from keras_deit.utils.errors import UserError, reason
 
 ROUNDS, SECONDS = 15, 5.0  # of timing, at most
 

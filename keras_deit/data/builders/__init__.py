@@ -1,0 +1,1 @@
+"""TFDS builders for datasets that TFDS lacks or can no longer download."""

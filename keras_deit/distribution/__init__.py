@@ -1,0 +1,1 @@
+"""Processes, replicas and strategies: where training runs."""

@@ -1,0 +1,189 @@
+"""Scores of a model's heads."""
+
+import functools
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_deit.data.pipeline import plain_failures
+from keras_deit.distribution import processes
+
+HEADS = ("class", "distillation")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of one head: shares of images, the mean over classes of top-1, and the mean cross-entropy;
+    the latter two None where an image may have several right classes."""
+
+    top1: float
+    top5: float
+    per_class: float | None
+    loss: float | None
+
+
+def evaluate(model, batches, verbose=0, each=lambda: None):
+    """Accuracies and loss of each head over every image.
+
+    Where an image has several right classes (ImageNet-ReaL), one of them is enough, and an image
+    that has none does not count.
+
+    Args:
+        model: a ``DeiT``, or any Keras classifier, which has a class head alone; or its
+            ``predictor``.
+        batches: pairs of images and labels, 1 for a right class and else 0, as ``data.evaluation``
+            and ``data.images`` give them.
+        verbose: 1 shows a progress bar.
+        each: called before each batch.
+
+    Returns:
+        A dict of ``Scores``: "class", "distillation" (None where the model has no such head) and
+        "fused", the mean of the heads' logits.
+    """
+    bar = keras.utils.Progbar(getattr(batches, "steps", None), verbose=verbose)
+    predict = predictor(model) if isinstance(model, keras.Model) else model
+    rows = []
+    with plain_failures(batches):
+        for images, truth in batches:
+            each()
+            if len(images):
+                truth = np.asarray(truth)
+                heads = predict(images)
+                heads = heads if len(heads) == 1 else [*heads, sum(heads) / len(heads)]
+                rows.append(np.stack([_rows(head, truth) for head in heads], axis=1))
+            bar.add(1)
+    rows = np.concatenate(rows) if rows else np.zeros((0, 1, 5))
+    if getattr(batches, "processes", 1) > 1:
+        rows = processes.concatenate(rows)
+    found = [_scores(head) for head in rows.swapaxes(0, 1)]
+    scores = dict.fromkeys((*HEADS, "fused"))
+    return scores | dict(zip(HEADS, found[:2], strict=False)) | {"fused": found[-1]}
+
+
+def table(scores):
+    """``evaluate``'s scores as Markdown, in percent."""
+    lines = ["| head | top-1 | top-5 | per class | loss |", "| --- | ---: | ---: | ---: | ---: |"]
+    for head, of in scores.items():
+        if of is not None:
+            loss = "-" if of.loss is None else f"{of.loss:.4f}"
+            mean = "-" if of.per_class is None else f"{of.per_class:.3%}"
+            lines.append(f"| {head} | {of.top1:.3%} | {of.top5:.3%} | {mean} | {loss} |")
+    return "\n".join(lines)
+
+
+def predictor(model, heads=None):
+    """A function from images to a list of arrays, the logits of each head, or what ``heads`` makes
+    of images: compiled once, and with the weights that the model has when it is called. It uses all
+    devices of this process that the model is on."""
+
+    def logits(images):
+        return model.logits(images) if hasattr(model, "logits") else [model(images, training=False)]
+
+    heads = heads or logits
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return _jax_predictor(model, heads)
+    if backend == "tensorflow":
+        return _tensorflow_predictor(model, heads)
+    return lambda images: list(map(ops.convert_to_numpy, heads(ops.convert_to_tensor(images))))
+
+
+def _tensorflow_predictor(model, heads):
+    import tensorflow as tf
+
+    strategy = model.distribute_strategy
+    count = len(strategy.extended.worker_devices) if strategy.num_replicas_in_sync > 1 else 1
+
+    @functools.cache
+    def compiled(shape, dtype):
+        signature = [tf.TensorSpec((None, *shape), dtype)] * count
+        if count == 1:
+            return tf.function(heads, input_signature=signature)
+
+        def on_all(*parts):
+            own = strategy.experimental_distribute_values_from_function(
+                lambda context: parts[context.replica_id_in_sync_group % count]
+            )
+            results = strategy.run(heads, (own,))
+            local = strategy.experimental_local_results
+            return [tf.concat(local(head), axis=0) for head in results]
+
+        return tf.function(on_all, input_signature=signature)
+
+    largest = 0
+
+    def predict(images):
+        nonlocal largest
+        rows = len(images)
+        largest = max(largest, rows)
+        # A TPU compiles for every size, so that there it has to be one.
+        whole = largest if isinstance(strategy, tf.distribute.TPUStrategy) else rows
+        images = tf.convert_to_tensor(_padded(images, whole, count))
+        outputs = compiled(tuple(images.shape[1:]), images.dtype)(*tf.split(images, count))
+        return [np.array(head)[:rows] for head in outputs]
+
+    return predict
+
+
+def _jax_predictor(model, heads):
+    import jax
+
+    devices = model.variables[0].value.sharding.addressable_devices
+    devices = sorted(devices, key=lambda device: device.id)
+    mesh = jax.sharding.Mesh(np.array(devices), ("batch",))
+    everywhere, by_rows = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        for axes in ((), ("batch",))
+    )
+
+    @jax.jit
+    def compiled(values, images):
+        with keras.StatelessScope(state_mapping=zip(model.variables, values, strict=True)):
+            return heads(images)
+
+    def here(variable):
+        """The value without the other processes' copies of it."""
+        return jax.device_put(variable.value.addressable_data(0), everywhere)
+
+    largest = 0
+
+    def predict(images):
+        nonlocal largest
+        rows = len(images)
+        largest = max(largest, rows)  # another size would be compiled anew
+        images = jax.device_put(_padded(images, largest, len(devices)), by_rows)
+        outputs = compiled([here(variable) for variable in model.variables], images)
+        return [np.asarray(head)[:rows] for head in outputs]
+
+    return predict
+
+
+def _padded(images, rows, count):
+    """The images and black ones, at least ``rows`` and a multiple of ``count``."""
+    images, rows = np.asarray(images), -(-rows // count) * count
+    if len(images) == rows:
+        return images
+    return np.concatenate([images, np.zeros((rows - len(images), *images.shape[1:]), images.dtype)])
+
+
+def _rows(logits, labels):
+    """For each image, (images, 5): how many right classes it has, whether the best guess is one,
+    whether one of the best five is, the cross-entropy with all of them, and the first of them."""
+    logits = logits.astype(np.float64)
+    best = np.argsort(-logits, axis=-1, kind="stable")[:, :5]
+    right = np.take_along_axis(labels, best, axis=-1) > 0
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    counts, loss, first = labels.sum(axis=-1), -(log * labels).sum(axis=-1), labels.argmax(axis=-1)
+    return np.stack([counts, right[:, 0], right.any(axis=-1), loss, first], axis=-1)
+
+
+def _scores(rows):
+    rows = rows[rows[:, 0] > 0]
+    top1, top5, loss, _ = map(float, rows[:, 1:].mean(axis=0))
+    if (rows[:, 0] > 1).any():
+        return Scores(top1, top5, None, None)
+    of_class = [rows[rows[:, 4] == number, 1].mean() for number in np.unique(rows[:, 4])]
+    return Scores(top1, top5, float(np.mean(of_class)), loss)

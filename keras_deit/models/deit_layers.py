@@ -1,0 +1,229 @@
+"""The layers of a DeiT, on ``keras.ops`` alone, under the published parameter names.
+
+Shapes: ``batch`` images become ``tokens`` vectors of ``width`` numbers. Initial values are the
+published ones (timm ``vision_transformer.py``): matrices, tokens and position embedding
+N(0, .02), biases zero, and the patch projection PyTorch's default for a convolution.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_deit.distribution import replicas
+
+EPSILON = 1e-6  # LayerNorm
+
+
+def _dense(units, name):
+    return keras.layers.Dense(
+        units, kernel_initializer=keras.initializers.RandomNormal(stddev=0.02), name=name
+    )
+
+
+def _norm(name):
+    return keras.layers.LayerNormalization(epsilon=EPSILON, name=name)
+
+
+@keras.saving.register_keras_serializable("keras_deit")
+class PatchEmbedding(keras.layers.Layer):
+    """Projects each square of an image: (batch, height, width, 3) to (batch, patches, units)."""
+
+    def __init__(self, patch_size, units, **kwargs):
+        super().__init__(**kwargs)
+        self.patch_size, self.units = patch_size, units
+        bound = (patch_size * patch_size * 3) ** -0.5
+        uniform = keras.initializers.RandomUniform(-bound, bound)
+        self.proj = keras.layers.Conv2D(
+            units,
+            patch_size,
+            strides=patch_size,
+            data_format="channels_last",
+            kernel_initializer=uniform,
+            bias_initializer=uniform.clone(),
+            name="proj",
+        )
+
+    def build(self, input_shape):
+        self.proj.build(input_shape)
+
+    def call(self, images):
+        grid = self.proj(images)
+        return ops.reshape(grid, (-1, grid.shape[1] * grid.shape[2], self.units))
+
+    def get_config(self):
+        return {**super().get_config(), "patch_size": self.patch_size, "units": self.units}
+
+
+@keras.saving.register_keras_serializable("keras_deit")
+class TokenEmbedding(keras.layers.Layer):
+    """Puts the learned tokens before the patches, then adds the position embedding to all of them.
+
+    The order is [class, distillation, patches] (the paper's Figure 2 draws the distillation token
+    last; the published weights hold it second).
+    """
+
+    def __init__(self, distilled, **kwargs):
+        super().__init__(**kwargs)
+        self.distilled = distilled
+
+    def build(self, input_shape):
+        _, patches, width = input_shape
+        normal = keras.initializers.RandomNormal(stddev=0.02)
+
+        def weight(name, tokens):
+            return self.add_weight(shape=(1, tokens, width), initializer=normal.clone(), name=name)
+
+        self.cls_token = weight("cls_token", 1)
+        self.dist_token = weight("dist_token", 1) if self.distilled else None
+        self.pos_embed = weight("pos_embed", patches + 1 + self.distilled)
+
+    def call(self, patches):
+        shape = (ops.shape(patches)[0], 1, patches.shape[-1])
+        prefix = [self.cls_token] + ([self.dist_token] if self.distilled else [])
+        prefix = [ops.cast(ops.broadcast_to(token, shape), patches.dtype) for token in prefix]
+        return ops.concatenate([*prefix, patches], axis=1) + ops.cast(self.pos_embed, patches.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "distilled": self.distilled}
+
+
+@keras.saving.register_keras_serializable("keras_deit")
+class Attention(keras.layers.Layer):
+    """Multi-head self-attention with one fused projection to queries, keys and values."""
+
+    def __init__(self, heads, **kwargs):
+        super().__init__(**kwargs)
+        self.heads = heads
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        self.qkv = _dense(3 * width, "qkv")
+        self.proj = _dense(width, "proj")
+        self.qkv.build(input_shape)
+        self.proj.build(input_shape)
+
+    def attend(self, x):
+        """(batch, tokens, width) to the attention weights, (batch, heads, tokens, tokens) in
+        float32, each row summing to one, and the values, (batch, heads, tokens, width // heads)."""
+        _, tokens, width = x.shape
+        qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.heads, width // self.heads))
+        q, k, v = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
+        scores = ops.matmul(q * (width // self.heads) ** -0.5, ops.swapaxes(k, -1, -2))
+        return ops.softmax(ops.cast(scores, "float32")), v
+
+    def call(self, x):
+        weights, values = self.attend(x)
+        mixed = ops.matmul(ops.cast(weights, values.dtype), values)
+        return self.proj(ops.reshape(ops.swapaxes(mixed, 1, 2), (-1, *x.shape[1:])))
+
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("keras_deit")
+class MLP(keras.layers.Layer):
+    """Two projections with an exact (erf) GELU between them, and dropout after it and them."""
+
+    def __init__(self, hidden, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = hidden
+
+    def build(self, input_shape):
+        self.fc1 = _dense(self.hidden, "fc1")
+        self.fc2 = _dense(input_shape[-1], "fc2")
+        self.fc1.build(input_shape)
+        self.fc2.build((*input_shape[:-1], self.hidden))
+
+    def call(self, x, drop=lambda y: y):
+        return drop(self.fc2(drop(ops.gelu(self.fc1(x), approximate=False))))
+
+    def get_config(self):
+        return {**super().get_config(), "hidden": self.hidden}
+
+
+@keras.saving.register_keras_serializable("keras_deit")
+class DropPath(keras.layers.Layer):
+    """Stochastic depth: in training, drops a whole image's residual branch with probability
+    ``rate`` and divides the kept ones by ``1 - rate``."""
+
+    def __init__(self, rate, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seeds = keras.random.SeedGenerator()
+
+    def build(self, input_shape):
+        pass
+
+    def call(self, x, training=False):
+        if not training or not self.rate:
+            return x
+        kept = _uniform(ops.shape(x)[0], self.seeds.next(), replicas.index()) >= self.rate
+        kept = ops.reshape(ops.cast(kept, x.dtype), (-1,) + (1,) * (len(x.shape) - 1))
+        return x * kept / (1 - self.rate)
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("keras_deit")
+class Dropout(DropPath):
+    """In training, drops single numbers with probability ``rate`` and divides the kept ones by
+    ``1 - rate``."""
+
+    def call(self, x, training=False):
+        if not training or not self.rate:
+            return x
+        shape = ops.shape(x)
+        count = math.prod(shape[1:]) * shape[0]
+        kept = _uniform(count, self.seeds.next(), replicas.index()) >= self.rate
+        return x * ops.reshape(ops.cast(kept, x.dtype), shape) / (1 - self.rate)
+
+
+def _uniform(count, seed, replica=0):
+    """``count`` uniform numbers in [0, 1) from a pair of integers and the replica's number, by the
+    finaliser of MurmurHash3 (A. Appleby). The same on every backend, compiled or not: TensorFlow's
+    own numbers change under XLA, whatever algorithm is asked for."""
+
+    def word(value):
+        return ops.cast(value, "uint32")
+
+    x = word(ops.arange(count))
+    for part in (replica, seed[0], seed[1]):
+        x = ops.bitwise_xor(x, word(part))
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            x = ops.multiply(ops.bitwise_xor(x, ops.right_shift(x, word(shift))), word(factor))
+        x = ops.bitwise_xor(x, ops.right_shift(x, word(16)))
+    return ops.cast(ops.right_shift(x, word(8)), "float32") / 2**24
+
+
+@keras.saving.register_keras_serializable("keras_deit")
+class Block(keras.layers.Layer):
+    """A pre-norm transformer block: (batch, tokens, width) to the same shape."""
+
+    def __init__(self, heads, mlp_ratio, drop_path=0.0, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.heads, self.mlp_ratio, self.rate = heads, mlp_ratio, drop_path
+        self.dropout = Dropout(dropout, name="dropout") if dropout else None
+        self.norm1, self.norm2 = _norm("norm1"), _norm("norm2")
+        self.attn = Attention(heads, name="attn")
+        self.drop_path = DropPath(drop_path, name="drop_path")
+
+    def build(self, input_shape):
+        self.mlp = MLP(int(self.mlp_ratio * input_shape[-1]), name="mlp")
+        for layer in (self.norm1, self.attn, self.norm2, self.mlp, self.drop_path):
+            layer.build(input_shape)
+
+    def call(self, x, training=False):
+        def drop(y):
+            return self.dropout(y, training=training) if self.dropout else y
+
+        y = drop(self.attn(self.norm1(x)))
+        x = x + self.drop_path(y, training=training)
+        y = self.mlp(self.norm2(x), drop=drop)
+        return x + self.drop_path(y, training=training)
+
+    def get_config(self):
+        fields = {"heads": self.heads, "mlp_ratio": self.mlp_ratio, "drop_path": self.rate}
+        fields["dropout"] = self.dropout.rate if self.dropout else 0.0
+        return {**super().get_config(), **fields}

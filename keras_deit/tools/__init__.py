@@ -1,0 +1,1 @@
+"""What only commands use: the distillation ablation, benchmarks, ahead-of-time compilation."""

@@ -1,0 +1,1 @@
+"""Errors, argument checks, atomic writes and tables: what every other package may use."""

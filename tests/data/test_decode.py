@@ -1,0 +1,131 @@
+import io
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_deit.data.decode import _plain_jpeg, decode
+from keras_deit.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def picture(photographs):
+    return Image.fromarray(photographs[0][150:250, 100:251])
+
+
+def encoded(image, kind="JPEG", **options):
+    data = io.BytesIO()
+    image.save(data, kind, **options)
+    return data.getvalue()
+
+
+def assert_pillows(data, most=0):
+    image = decode(data)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert image.dtype == np.uint8
+    assert image.shape == expected.shape
+    assert np.abs(image.astype(int) - expected).max() <= most
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 90},
+        {"subsampling": 0},
+        {"subsampling": 1},
+        {"progressive": True},
+        {"restart_marker_rows": 1},
+        {"comment": b"\xff\xd9 \xff\xc0"},
+    ],
+    ids=str,
+)
+def test_jpegs_are_pillows(options, picture):
+    data = encoded(picture, **options)
+    assert _plain_jpeg(data)
+    assert_pillows(data, most=1)
+    assert_pillows(encoded(picture.convert("L"), **options), most=1)
+
+
+def test_orientation_is_ignored(picture):
+    tags = Image.Exif()
+    tags[0x0112] = 6  # turned to the right
+    data = encoded(picture, exif=tags)
+    assert decode(data).shape == (100, 151, 3)
+    assert_pillows(data, most=1)
+    png = encoded(picture, "PNG", exif=tags)
+    assert decode(png).shape == (100, 151, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "RGB", "I;16"])
+def test_other_modes_become_rgb_as_pillow_does_it(mode, picture):
+    image = picture.convert("I").convert("I;16") if mode == "I;16" else picture.convert(mode)
+    if mode == "RGBA":
+        image.putalpha(picture.convert("L"))
+    assert_pillows(encoded(image, "PNG"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_becomes_rgb_as_pillow_does_it(kind, picture):
+    assert_pillows(encoded(picture.convert("CMYK"), kind))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "WEBP"])
+def test_other_formats(kind, picture):
+    assert_pillows(encoded(picture, kind))
+
+
+def test_bytes_after_a_jpeg_do_no_harm(picture):
+    assert _plain_jpeg(encoded(picture) + b"\0\0 more")
+    assert_pillows(encoded(picture) + b"\0\0 more", most=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {})], ids=str
+)
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9, 0.999])
+def test_a_truncated_image_is_an_error(kind, options, share, picture):
+    data = encoded(picture, kind, **options)
+    with pytest.raises(UserError, match="damaged image") as error:
+        decode(data[: int(share * len(data))])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "file is empty"),
+        (b"<html>not found</html>", "no known format, 22 bytes from b'<html>no'"),
+        (b"\xff\xd8\xff\xd9", "damaged image"),
+        (b"\xff\xd8" + bytes(50) + b"\xff\xd9", "damaged image"),
+    ],
+)
+def test_what_is_no_image_is_an_error(data, says):
+    with pytest.raises(UserError, match=says):
+        decode(data)
+
+
+def test_garbage_is_an_error_or_an_image(picture):
+    rng = np.random.default_rng(0)
+    for kind in ("JPEG", "PNG"):
+        whole = np.frombuffer(encoded(picture, kind), np.uint8)
+        for _ in range(60):
+            data = whole.copy()
+            places = rng.integers(2, len(data) - 2, size=5)
+            data[places] = rng.integers(0, 256, size=5)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    image = decode(data.tobytes())
+                except UserError:
+                    continue
+            assert image.dtype == np.uint8
+            assert image.shape[2] == 3
+
+
+def test_a_vast_image_is_not_decoded(picture):
+    data = bytearray(encoded(picture))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = b"\x4e\x20\x4e\x20"  # height and width: 1.2 GB
+    with pytest.raises(UserError, match="decompression bomb"):
+        decode(bytes(data))

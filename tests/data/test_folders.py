@@ -1,0 +1,215 @@
+"""A folder of class folders: its parts, its classes, and images that cannot be read."""
+
+import re
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_deit as kd
+from keras_deit.data import datasets
+from tests import archives
+from transfer import folder_check, recipe
+from transfer.tasks import folder_task
+
+
+def folder(root, parts=("train", "val"), classes=("bee", "ant", "ćma")):
+    for part in parts:
+        for label, name in enumerate(classes):
+            (root / part / name).mkdir(parents=True)
+            for i in range(4):
+                (root / part / name / f"{i}.jpg").write_bytes(archives.jpeg(10 * label + i))
+    return root
+
+
+def test_a_folder_of_class_folders(tmp_path):
+    folder(tmp_path)
+    (tmp_path / "train" / "ant" / "notes.txt").write_text("no image")
+    train = datasets.load(f"folder:{tmp_path}", "train")
+    assert train.class_names == ("ant", "bee", "ćma")
+    assert [train[i][1] for i in range(len(train))] == [0] * 4 + [1] * 4 + [2] * 4
+    assert len(datasets.load(f"folder:{tmp_path}", "validation")) == 12
+    for split, says in (("unlabeled", "expected .*/train and"), ("train", "no images in")):
+        shutil.rmtree(tmp_path / "train")
+        (tmp_path / "train" / "ant").mkdir(parents=True)
+        with pytest.raises(kd.UserError, match=says):
+            datasets.load(f"folder:{tmp_path}", split)
+
+
+def damaged(tmp_path, count=1):
+    root = folder(tmp_path / "images")
+    for i in range(count):
+        path = root / "train" / "bee" / f"{i}.jpg"
+        path.write_bytes(path.read_bytes()[:100])
+    return root
+
+
+def kd_recipe(root, *settings):
+    row = kd.override(kd.RECIPES["digits_none"], [f"dataset=folder:{root}", "train_fraction=1"])
+    row = kd.override(row, ["image_size=16", "batch_size=12", "passes=2", "crop=resized"])
+    return kd.override(row, settings)
+
+
+def test_damaged_images_are_left_out_of_training_and_named_once(tmp_path):
+    root = damaged(tmp_path)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        stream, batches = two_epochs(root)
+    (said,) = [str(one.message) for one in said if "damaged" in str(one.message)]
+    assert re.search(r"bee/0.jpg: damaged image.*left out, number 1$", said)
+    assert len(batches) == 2
+    assert list(stream.samples.damaged) == [4]
+
+
+def two_epochs(root):
+    stream = kd.data.train(kd_recipe(root))
+    list(stream)
+    return stream, list(stream)
+
+
+@pytest.mark.filterwarnings("ignore:.*damaged image")
+def test_too_many_damaged_images_stop_the_training(tmp_path):
+    root = damaged(tmp_path, count=3)
+    stream = kd.data.train(kd_recipe(root, "max_damaged=2"))
+    with pytest.raises(Exception, match=r"3 damaged images, the last .*max_damaged=2 are allowed"):
+        list(stream)
+
+
+def test_a_damaged_image_is_an_error_in_evaluation(tmp_path):
+    root = damaged(tmp_path)
+    with pytest.raises(Exception, match=r"bee/0.jpg: damaged image"):
+        list(kd.data.images(f"folder:{root}", "train", size=(16, 16)))
+
+
+def test_classes_of_both_parts_must_be_the_same(tmp_path):
+    root = folder(tmp_path / "images")
+    (root / "val" / "bee").rename(root / "val" / "wasp")
+    says = r"train has 3 classes and validation 3; in one of them alone: bee, wasp"
+    with pytest.raises(kd.UserError, match=says):
+        kd.train(kd_recipe(root), tmp_path / "run")
+    (root / "train" / "empty").mkdir()
+    with pytest.raises(kd.UserError, match="has no images of empty: add some, or remove"):
+        kd.data.train(kd_recipe(root))
+
+
+def test_hidden_files_are_no_images_and_a_part_is_a_folder(tmp_path):
+    root = folder(tmp_path / "images")
+    (root / "train" / ".checkpoints").mkdir()
+    (root / "train" / "bee" / "._0.jpg").touch()
+    assert kd.data.train(kd_recipe(root)).num_classes == 3
+    for split in ("test", "", "..", "val/../train"):
+        with pytest.raises(kd.UserError, match=r"no folder .*: expected"):
+            datasets.load(f"folder:{root}", split)
+
+
+def flat(root, **classes):
+    """``root/<class>/`` with so many images of each class."""
+    for label, (name, count) in enumerate(classes.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            (root / name / f"{i}.jpg").write_bytes(archives.jpeg(100 * label + i))
+    return f"folder:{root}"
+
+
+def files(name, part):
+    return [path for path, _ in datasets.load(name, part).source.files]
+
+
+def test_a_fifth_of_each_class_is_held_out_where_nothing_is_to_validate(tmp_path):
+    name = flat(tmp_path / "a", ant=10, bee=5, cat=2)
+    parts = {part: files(name, part) for part in ("train", "validation")}
+    assert sorted(parts["train"] + parts["validation"]) == sorted((tmp_path / "a").rglob("*.jpg"))
+    counts = {
+        part: [
+            sum(path.parent.name == kind for path in parts[part]) for kind in ("ant", "bee", "cat")
+        ]
+        for part in parts
+    }
+    assert counts == {"train": [8, 4, 1], "validation": [2, 1, 1]}
+    (tmp_path / "b").mkdir()
+    shutil.move(tmp_path / "a", tmp_path / "b" / "train")  # the same images, as a part
+    moved = files(f"folder:{tmp_path / 'b'}", "validation")
+    assert [path.name for path in moved] == [path.name for path in parts["validation"]]
+    (tmp_path / "b" / "val").mkdir()
+    for kind in ("ant", "bee", "cat"):
+        (tmp_path / "b" / "val" / kind).mkdir()
+        (tmp_path / "b" / "val" / kind / "0.png").write_bytes(archives.jpeg(7))
+    assert len(files(f"folder:{tmp_path / 'b'}", "train")) == 17
+    assert len(files(f"folder:{tmp_path / 'b'}", "validation")) == 3
+
+
+def test_classes_may_be_called_as_parts_are(tmp_path):
+    data = datasets.load(flat(tmp_path, train=4, car=4, val=4), "train")
+    assert data.class_names == ("car", "train", "val")
+
+
+@pytest.mark.parametrize(
+    ("classes", "says"),
+    [
+        ({"ant": 4}, "has one class, ant: expected two or more"),
+        ({"ant": 4, "bee": 0}, "has no images of bee: add some, or remove"),
+        ({"ant": 4, "bee": 1}, "bee has one image: expected two or more"),
+        ({}, "no folder .*: expected .*/train and .*/val"),
+    ],
+)
+def test_too_little_is_refused(tmp_path, classes, says):
+    task = folder_task(flat(tmp_path, **classes))
+    with pytest.raises(kd.UserError, match=says):
+        folder_check.examine(recipe(task, "deit_digits"))
+
+
+def mixed(root):
+    """Two classes with unicode names, of images in every mode and format."""
+    rng = np.random.default_rng(5)
+    modes = [("RGB", "jpg"), ("L", "png"), ("RGBA", "png"), ("RGBA", "webp"), ("P", "png")]
+    modes += [("CMYK", "jpeg"), ("1", "bmp"), ("LA", "PNG"), ("I;16", "tiff")]
+    for name in ("Käfer ❤", "ćma 蛾"):
+        (root / name).mkdir(parents=True)
+        for i, (mode, suffix) in enumerate(modes):
+            pixels = rng.integers(0, 255, (20, 24, 3), np.uint8)
+            image = Image.fromarray(pixels)
+            image = Image.fromarray(pixels[..., 0].astype(np.uint16)) if ";" in mode else image
+            (image if ";" in mode else image.convert(mode)).save(root / name / f"ß {i}.{suffix}")
+    return f"folder:{root}"
+
+
+def test_any_image_and_name_is_taken_and_what_cannot_be_read_is_named(tmp_path, capsys):
+    name = mixed(tmp_path)
+    row = recipe(folder_task(name), "deit_digits")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folder_check.examine(row)
+    assert "| Käfer ❤ | 7 | 2 |\n| ćma 蛾 | 7 | 2 |" in capsys.readouterr().out
+    (tmp_path / "ćma 蛾" / "half.jpg").write_bytes(archives.jpeg(1)[:200])
+    (tmp_path / "ćma 蛾" / "empty.png").touch()
+    folder_check._examined.cache_clear()
+    with pytest.warns(
+        UserWarning, match=r"2 of 20 images cannot be read: .*(half|empty).*left out"
+    ):
+        folder_check.examine(row)
+    folder_check._examined.cache_clear()
+    with pytest.raises(kd.UserError, match=r"2 of 20 .*: remove or replace them, or set max_dam"):
+        folder_check.examine(kd.override(row, ["max_damaged=1"]))
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+def test_a_class_without_a_readable_image_is_refused(tmp_path):
+    name = flat(tmp_path, ant=4, bee=4)
+    for path in (tmp_path / "bee").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(kd.UserError, match="none of the images of bee for train can be read"):
+        folder_check.examine(recipe(folder_task(name), "deit_digits"))
+
+
+def test_damaged_images_are_no_part_of_a_runs_validation(tmp_path):
+    root = damaged(tmp_path)
+    (root / "val" / "ant" / "1.jpg").write_bytes(b"")
+    stream = kd.data.evaluation(kd_recipe(root))
+    with pytest.warns(UserWarning, match=r"ant/1.jpg: no image: its file is empty: left out of v"):
+        batches = list(stream.as_numpy_iterator())
+    counted = sum(labels.sum() for _, labels in batches)
+    assert (stream.images, counted, len(stream.damaged)) == (12, 11, 1)
+    with pytest.raises(Exception, match=r"ant/1.jpg: no image"):
+        list(kd.data.evaluation(kd_recipe(root, "max_damaged=0")))

@@ -1,0 +1,122 @@
+"""One device, two replicas, two workers, JAX on one, two and four devices and in two processes take
+the same steps. Each engine has processes of its own (engines.py)."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.programs import engines
+
+PLAIN = """
+import numpy as np, tensorflow as tf, keras
+class Model(keras.Sequential):
+    {own}
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+with strategy.scope():
+    model = Model([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+rows = tf.data.Dataset.from_tensor_slices((np.ones((8, 3), "float32"), np.ones((8, 2), "float32")))
+model.fit(rows.batch(4), verbose=0)
+"""
+
+
+MORE = {
+    "one device": ["parts"],
+    "two replicas": ["xla", "doubled", "clipped apart"],
+    "JAX, one device": ["parts"],
+    "JAX, two devices": ["parts"],
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What an engine came to, by its name; each is run once."""
+    folder, known = tmp_path_factory.mktemp("engines"), {}
+
+    def of(engine):
+        if engine not in known:
+            cases = "adamw", "bfloat16", *MORE.get(engine, ())
+            known[engine] = engines.run(engine, cases, folder)
+        return known[engine]
+
+    return of
+
+
+def same(found, expected, case, largest, relative):
+    distance = engines.distance(found, expected, case)
+    return distance[0] <= largest and distance[1] <= relative
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", list(engines.ENGINES)[1:])
+def test_every_engine_takes_the_steps_of_one_device(found, engine):
+    one = found("one device")[0]
+    own = found("JAX, one device")[0] if "JAX" in engine else one
+    _, devices, processes = engines.ENGINES[engine]
+    for process in found(engine):
+        assert same(process, one, "adamw", 1e-6, 0.01)
+        assert process["devices"] == (2 if engine == "two replicas" else devices * processes)
+        for what in ("logs", "scores"):
+            np.testing.assert_allclose(process[f"adamw/{what}"], one[f"adamw/{what}"], atol=1e-6)
+        # Each backend rounds in its own way.
+        assert same(process, own, "bfloat16", 1e-4, 0.05)
+
+
+@pytest.mark.slow
+def test_xla_compiles_what_each_replica_does(found):
+    two = found("two replicas")[0]
+    assert same(two, found("one device")[0], "xla", 1e-6, 0.01)
+    assert len(two["compiled"]) == 2
+    assert min(two["compiled"]) > 30  # matrix products, of the model and of its gradients
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["one device", "JAX, one device", "JAX, two devices"])
+def test_a_batch_in_parts_is_the_whole_batch(found, engine):
+    assert same(found(engine)[0], found("one device")[0], "parts", 1e-6, 0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["doubled", "clipped apart"])
+def test_what_is_wrong_is_noticed(found, case):
+    two = found("two replicas")[0]
+    assert not same(two, found("one device")[0], case, 1e-6, 0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ("pass", "PerReplica"),
+        ("def _maybe_symbolic_build(self, **batch): pass", "Invalid reduction dimension"),
+    ],
+    ids=["_maybe_symbolic_build", "_make_function"],
+)
+def test_keras_still_needs_what_we_override_for_several_workers(own, says):
+    """When one of these passes, Keras does it right, and our method of that name can go."""
+    addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PLAIN.format(own=own)],
+            env=engines.environment("tensorflow", 1, addresses, index),
+            **pipes,
+        )
+        for index in range(2)
+    ]
+    try:
+        texts = [process.communicate(timeout=120)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert all(process.returncode for process in started)
+    assert any(says in text for text in texts), texts[0][-2000:]
+
+
+def test_a_distance_is_of_every_weight_and_of_the_movement():
+    start = {"adamw/start/0": np.zeros(2), "adamw/start/1": np.zeros(2)}
+    one = {**start, "adamw/weights/0": np.array([3.0, 4.0]), "adamw/weights/1": np.ones(2)}
+    other = {**one, "adamw/weights/0": np.array([3.0, 4.5])}
+    assert engines.distance(other, one, "adamw") == (0.5, 0.1)

@@ -1,0 +1,110 @@
+"""What replicas share and what they do not. Each case has a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import keras_deit as kd
+from keras_deit.distribution import replicas, strategies
+from tests.conftest import ROOT, recipe
+
+START = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+count = int(sys.argv[1])
+if count > 1:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    parts = [tf.config.LogicalDeviceConfiguration()] * count
+    tf.config.set_logical_device_configuration(cpu, parts)
+import keras_deit as kd
+from tests.conftest import recipe
+"""
+RUN = (
+    START
+    + """
+strategy = "mirrored" if count > 1 else "single"
+settings = ["optimizer=sgd", "lr=0.2", "ema=0.5", "passes=4", f"strategy={strategy}"]
+found = []
+for name, own in (
+    ("digits_teacher", []),  # whose replicas share the statistics of a batch
+    ("digits_hard", ["drop_path=0", f"teacher={sys.argv[4]}"]),
+):
+    model = kd.train(recipe(name, *settings, *own), sys.argv[2] + name, sys.argv[3], quiet=True)
+    with open(f"{sys.argv[2]}{name}/metrics.csv") as lines:
+        rows = np.array([line.split(",") for line in lines.read().splitlines()])
+    found += [rows[1:, rows[0] != "images_per_second"].astype(float), *model.get_weights()]
+np.savez(sys.argv[2], *found)
+"""
+)
+OUTSIDE = (
+    START
+    + """
+import keras
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    model = kd.DeiT((24, 16), patch_size=8, width=12, depth=1, heads=3, num_classes=5)
+try:
+    model.compile(keras.optimizers.AdamW(clipnorm=1.0), kd.loss(None))
+except kd.UserError as error:
+    np.savez(sys.argv[2], np.array(str(error)))
+"""
+)
+MASKS = (
+    START
+    + """
+from keras_deit.models.deit_layers import DropPath
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    layer = DropPath(0.5)
+run = tf.function(lambda: strategy.run(lambda: layer(tf.ones((64, 1)), training=True)))
+parts = [strategy.experimental_local_results(run()) for _ in range(2)]
+np.savez(sys.argv[2], *[np.array(part) for step in parts for part in step])
+"""
+)
+
+
+def arrays(code, count, path, *arguments, backend="tensorflow"):
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(count), str(path), *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert not done.returncode, done.stderr[-2000:]
+    return list(dict(np.load(f"{path}.npz")).values())
+
+
+def test_without_a_strategy_there_is_one_replica():
+    assert (replicas.count(), replicas.index(), replicas.total(3.0)) == (1, 0, 3.0)
+    with strategies.scope(recipe("digits_none")):
+        assert replicas.count() == 1
+
+
+@pytest.mark.slow
+def test_a_recipe_on_two_replicas_is_that_on_one_device(tmp_path, data_dir):
+    kd.build("regnety_digits").save(tmp_path / "teacher.keras")
+    given = data_dir, tmp_path / "teacher.keras"
+    one, two = (arrays(RUN, count, tmp_path / str(count), *given) for count in (1, 2))
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert "on 2 devices" in (tmp_path / "2digits_hard" / "plan.json").read_text()
+
+
+@pytest.mark.slow
+def test_replicas_drop_different_paths(tmp_path):
+    masks = arrays(MASKS, 2, tmp_path / "masks")
+    assert all(set(np.unique(mask)) == {0, 2} for mask in masks)
+    assert len({mask.tobytes() for mask in masks}) == 4  # of two steps
+
+
+@pytest.mark.slow
+def test_compiled_outside_of_its_strategy_a_model_is_under_it(tmp_path):
+    (error,) = arrays(OUTSIDE, 2, tmp_path / "outside")
+    assert "several replicas cannot train with Keras' clipping" in str(error)

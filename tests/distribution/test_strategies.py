@@ -1,0 +1,158 @@
+"""Where a recipe trains, and what is refused there."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_deit as kd
+from keras_deit.distribution import replicas, strategies
+from tests.conftest import recipe
+
+
+class Tpu:
+    """A strategy as ``TPUStrategy`` is: this host's, or one of several hosts."""
+
+    def __init__(self, hosts):
+        self.extended = type("Extended", (), {"num_hosts": hosts})()
+
+    def scope(self):
+        return "scope of the TPU"
+
+
+@pytest.fixture
+def tpu(monkeypatch):
+    """Stands for a TPU, with so many hosts, and keeps what is asked of TensorFlow, in order."""
+
+    def there(hosts=1, error=None):
+        asked = []
+
+        def resolver(tpu):
+            asked.append(f"resolve {tpu}")
+            if error:
+                raise error
+            return tpu
+
+        def note(name, result=None):
+            return lambda *given: asked.append(f"{name} {given[0]}") or result
+
+        resolvers, tpus = tf.distribute.cluster_resolver, tf.tpu.experimental
+        monkeypatch.setattr(resolvers, "TPUClusterResolver", resolver)
+        monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", note("connect"))
+        monkeypatch.setattr(tpus, "initialize_tpu_system", note("initialize"))
+        monkeypatch.setattr(tf.distribute, "TPUStrategy", note("strategy", Tpu(hosts)))
+        strategies._tpu.cache_clear()
+        return asked
+
+    yield there
+    strategies._tpu.cache_clear()
+
+
+@pytest.mark.parametrize(("name", "connects"), [("", False), ("tpu-7", True)])
+def test_a_tpu_is_found_and_initialised(tpu, monkeypatch, name, connects):
+    monkeypatch.setenv("TPU_NAME", name)
+    asked, name = tpu(), name or "local"
+    assert strategies.scope(recipe("digits_none", "strategy=tpu")) == "scope of the TPU"
+    steps = ["resolve", *["connect"] * connects, "initialize", "strategy"]
+    assert asked == [f"{step} {name}" for step in steps]
+
+
+def test_a_tpu_that_is_not_there_is_said(tpu):
+    tpu(error=ValueError("Could not find\n a TPU"))
+    with pytest.raises(kd.UserError, match=r"no TPU 'local' \(Could not find a TPU\)"):
+        strategies.scope(recipe("digits_none", "strategy=tpu"))
+    tpu(hosts=4)
+    with pytest.raises(kd.UserError, match=r"a TPU of 4 hosts: expected .* KERAS_BACKEND=jax"):
+        strategies.scope(recipe("digits_none", "strategy=tpu"))
+
+
+def test_xla_compiles_the_whole_step_with_sizes_it_knows(tiny):
+    """As a TPU needs it."""
+    flat = [keras.Input((24, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(5)]
+    row = kd.Recipe("", "deit_digits", batch_size=64, clip_norm=1.0, ema=0.9)
+    distillation = kd.Distillation(keras.Sequential(flat))
+    tiny.compile(kd.optimizer(row, 3), kd.loss(row), distillation=distillation, accumulate=2)
+    images, labels = np.zeros((4, 24, 16, 3), "float32"), np.eye(5, dtype="float32")[:4]
+    tiny.fit(images, labels, verbose=0)  # which makes the metrics' variables
+    step = tf.function(lambda *batch: tiny.train_step(batch), jit_compile=True, autograph=False)
+    program = step.experimental_get_compiler_ir(*map(tf.constant, (images, labels)))(stage="hlo")
+    assert program.count(" dot(") > 30
+    assert "<=" not in program  # a size that is known at run time alone
+
+
+def test_logical_devices_are_made_before_anything_else():
+    tf.zeros(())
+    with pytest.raises(kd.UserError, match="expected several GPUs, or a process that has not used"):
+        strategies.scope(recipe("digits_none", "strategy=mirrored"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"optimizer": keras.optimizers.AdamW(clipnorm=1.0)}, "Keras' clipping"),
+        (
+            {"optimizer": keras.optimizers.SGD(gradient_accumulation_steps=2)},
+            "gradient_accumulation_steps",
+        ),
+        (
+            {"optimizer": keras.optimizers.SGD(use_ema=True, ema_overwrite_frequency=2)},
+            "ema_overwrite_frequency",
+        ),
+        ({"steps_per_execution": 2}, "steps_per_execution"),
+        (
+            {"optimizer": keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())},
+            "mixed_float16: an infinite gradient",
+        ),
+    ],
+)
+def test_what_keras_gets_wrong_with_replicas_is_refused(tiny, monkeypatch, options, says):
+    tiny.compile(**{"optimizer": "sgd", "loss": "mse", **options})  # one has it
+    monkeypatch.setattr(replicas, "count", lambda: 2)
+    with pytest.raises(kd.UserError, match=f"several replicas cannot train with {says}"):
+        tiny.compile(**{"optimizer": "sgd", "loss": "mse", **options})
+
+
+def test_weights_in_a_divided_batch_need_their_own_mean(tiny):
+    images, labels = np.zeros((4, 24, 16, 3), "float32"), np.eye(5, dtype="float32")[:4]
+    own = keras.losses.CategoricalCrossentropy(from_logits=True)
+    tiny.compile("sgd", own, accumulate=2)
+    with pytest.raises(kd.UserError, match=r"expected keras_deit.loss, or a Keras loss with"):
+        tiny.fit(images, labels, sample_weight=np.ones(4), verbose=0)
+    tiny.compile("sgd", kd.loss(None), accumulate=2)
+    tiny.fit(images, labels, sample_weight=np.ones(4), verbose=0)
+
+
+def test_weights_in_an_evaluation_need_their_own_mean_too(tiny, monkeypatch):
+    images, labels = np.zeros((4, 24, 16, 3), "float32"), np.eye(5, dtype="float32")[:4]
+    tiny.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    monkeypatch.setattr(replicas, "count", lambda: 2)
+    with pytest.raises(kd.UserError, match=r"expected keras_deit.loss, or a Keras loss with"):
+        tiny.evaluate(images, labels, sample_weight=np.ones(4), verbose=0)
+
+
+def test_a_sum_is_no_loss_of_a_divided_batch(tiny):
+    total = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
+    tiny.compile("sgd", total)
+    with pytest.raises(kd.UserError, match="needs a loss that is a mean, not a sum"):
+        tiny.compile("sgd", total, accumulate=2)
+
+
+def test_a_batch_that_does_not_divide_into_parts_is_said(tiny):
+    images, labels = np.zeros((5, 24, 16, 3), "float32"), np.eye(5, dtype="float32")
+    tiny.compile("sgd", kd.loss(None), accumulate=2, jit_compile=False)
+    with pytest.raises(kd.UserError, match="does not divide into 2 parts: expected a multiple"):
+        tiny.fit(images, labels, batch_size=5, verbose=0)
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)  # 4 and 1
+    with pytest.raises(tf.errors.InvalidArgumentError, match="does not divide into 2 parts"):
+        tiny.fit(batches, shuffle=False, verbose=0)
+
+
+def test_a_batch_must_divide_where_its_engine_needs_it(monkeypatch):
+    strategies.check(recipe("digits_none", "batch_size=60"))
+    monkeypatch.setattr(strategies, "devices", lambda: 8)
+    strategies.check(recipe("digits_none", "batch_size=60"))  # MirroredStrategy can do it
+    with pytest.raises(kd.UserError, match="in 2 parts on 8 devices: expected a multiple of 16"):
+        strategies.check(recipe("digits_none", "batch_size=60", "accumulate=2"))
+    monkeypatch.setattr(strategies.processes, "count", lambda: 2)
+    with pytest.raises(kd.UserError, match="batch_size=60 on 8 devices: expected a multiple of 8"):
+        strategies.check(recipe("digits_none", "batch_size=60"))

@@ -1,0 +1,240 @@
+"""The same three steps on every engine: python -m tests.programs.engines
+
+Prints how far the weights, and the moving average of them, come from those of one device: a clipped
+AdamW on a warm start, distillation, an uneven last batch. Each engine has processes of its own.
+"""
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from tests.programs.survive import cluster, free_ports
+
+ROOT = pathlib.Path(__file__).parents[2]
+ROWS, CLASSES = (15, 15, 9), 5  # of the batches: the last is smaller
+ENGINES = {  # kind, devices of each process, processes
+    "one device": ("tensorflow", 1, 1),
+    "two replicas": ("mirrored", 2, 1),
+    "two workers": ("tensorflow", 1, 2),
+    "JAX, one device": ("jax", 1, 1),
+    "JAX, two devices": ("jax", 2, 1),
+    "JAX, four devices": ("jax", 4, 1),
+    "JAX, two processes": ("jax", 1, 2),
+}
+CASES = {  # what is not as in the recipe: epsilon is AdamW's
+    "adamw": {"epsilon": 1e-3},
+    "xla": {"epsilon": 1e-3, "jit_compile": True},
+    "bfloat16": {"epsilon": 1e-3, "precision": "mixed_bfloat16"},
+    "published": {},
+    "parts": {"epsilon": 1e-3, "accumulate": 3},
+    "doubled": {"epsilon": 1e-3, "wrong": "gradients"},
+    "clipped apart": {"epsilon": 1e-3, "wrong": "clipping"},
+}
+
+
+def run(engine, cases, folder):
+    """What the engine's processes found, a dict of arrays of each."""
+    kind, devices, count = ENGINES[engine]
+    output = pathlib.Path(folder) / engine
+    addresses = [f"localhost:{port}" for port in free_ports(count)]
+    started = []
+    for index in range(count):
+        environ = environment("jax" if kind == "jax" else "tensorflow", devices, addresses, index)
+        # The many small programs of Keras are the same for all of them.
+        environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/cache"
+        argv = [
+            sys.executable,
+            "-m",
+            "tests.programs.engines",
+            f"{output} {index}.npz",
+            kind,
+            *cases,
+        ]
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen(argv, cwd=ROOT, env=environ, **options))
+    for process in started:
+        text, _ = process.communicate(timeout=600)
+        if process.returncode:
+            raise SystemExit(text[-3000:])
+    return [dict(np.load(f"{output} {index}.npz")) for index in range(count)]
+
+
+def environment(backend, devices, addresses, index):
+    """Of process ``index`` of those at ``addresses``."""
+    return {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "PYTHONWARNINGS": "ignore",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        **cluster(backend, addresses, index),
+    }
+
+
+def distance(found, expected, case):
+    """(the largest difference of a weight, that of a tensor over the tensor's movement)."""
+    largest, relative = 0, 0
+    for name in found:
+        if name.startswith(f"{case}/weights/"):
+            # Other ways to the same, and what is wrong on purpose, are compared with the first.
+            right = case if case in ("adamw", "bfloat16", "published") else "adamw"
+            other = name.replace(case, right)
+            error = found[name] - expected[other]
+            largest = max(largest, np.abs(error).max())
+            moved = np.linalg.norm(expected[other] - expected[other.replace("weights", "start")])
+            relative = max(relative, np.linalg.norm(error) / moved)
+    return largest, relative
+
+
+def main(output, kind, *cases):
+    import keras_deit as kd
+    from keras_deit.distribution import processes, replicas, strategies
+
+    name = "mirrored" if kind == "mirrored" else "auto"
+    recipe = kd.Recipe("", "deit_digits", strategy=name, batch_size=16, mix_group=0)
+    strategies.join(recipe)
+    with strategies.scope(recipe):
+        found = {"devices": strategies.devices()}
+        for case in cases:
+            model = _model(case)
+            before = model.get_weights()
+            logs = model.fit(_batches(kind), verbose=0, shuffle=False).history
+            scores = model.evaluate(_batches(kind), verbose=0, return_dict=True)
+            found[f"{case}/logs"] = [logs[name][0] for name in sorted(logs)]
+            found[f"{case}/scores"] = [scores[name] for name in sorted(scores)]
+            averages = [np.array(x) for x in model.optimizer.averages]
+            for number, value in enumerate([*model.get_weights(), *averages]):
+                found[f"{case}/weights/{number:03}"] = value
+                found[f"{case}/start/{number:03}"] = before[number % len(before)]
+            if case == "xla" and replicas.count() > 1:
+                found["compiled"] = _products(model)
+        processes.wait()
+    np.savez(output, **found)
+
+
+def _batches(kind):
+    """The process' share of every batch; on JAX of one size."""
+    import tensorflow as tf
+
+    import keras_deit as kd
+    from keras_deit.distribution import processes, strategies
+
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(sum(ROWS), 24, 16, 3)).astype("float32")
+    labels = rng.dirichlet(np.ones(CLASSES), len(images)).astype("float32")
+    whole = tf.data.Dataset.from_tensor_slices((images, labels)).batch(ROWS[0])
+    if kind != "jax" or strategies.devices() == 1:
+        return whole  # which tf.distribute divides
+    rows = 16 // processes.count()
+    part = slice(processes.index() * rows, (processes.index() + 1) * rows)
+    return kd.data.padded(whole, 16).map(lambda *batch: tuple(x[part] for x in batch))
+
+
+def _model(case):
+    import keras
+
+    import keras_deit as kd
+    from keras_deit.distribution import strategies
+
+    options = CASES[case]
+    row = kd.Recipe(
+        "",
+        "deit_digits",
+        lr=1e-3,  # from step one on
+        min_lr=1e-3,
+        batch_size=512,
+        warmup_epochs=0,
+        epochs=1,
+        ema=0.9,
+        clip_norm=0.5,  # in the second step and the third
+        weight_decay=0.5,
+    )
+    keras.utils.set_random_seed(0)  # processes must agree
+    keras.config.set_dtype_policy(options.get("precision", "float32"))
+    rng = np.random.default_rng(1)
+    teacher = keras.Sequential(
+        [keras.Input((24, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
+    )
+    kind = _doubled() if options.get("wrong") == "gradients" else kd.DeiT
+    model = kind((24, 16), patch_size=8, width=12, depth=2, heads=3, num_classes=CLASSES)
+    for each in (model, teacher):
+        each.set_weights([rng.normal(scale=0.3, size=x.shape) for x in each.get_weights()])
+    optimizer = kd.optimizer(row, len(ROWS))
+    optimizer.epsilon = options.get("epsilon", optimizer.epsilon)
+    if options.get("wrong") == "clipping":
+        optimizer.__class__ = _clips_apart(type(optimizer))
+    accumulate = options.get("accumulate", 1)
+    if accumulate > 1 and strategies.devices() > 1:
+        accumulate += 1  # of 16 rows, not 15: the last parts have images of no weight
+    model.compile(
+        optimizer,
+        kd.loss(row),
+        weighted_metrics=["accuracy"],
+        distillation=kd.Distillation(teacher),
+        accumulate=accumulate,
+        jit_compile=options.get("jit_compile", "auto"),
+    )
+    return model
+
+
+def _doubled():
+    import keras_deit as kd
+
+    class Doubled(kd.DeiT):
+        def _gradients(self, *batch):
+            return [2 * gradient for gradient in super()._gradients(*batch)]
+
+    return Doubled
+
+
+def _clips_apart(kind):
+    """As Keras' own optimizers do: each replica's gradients, before they are summed."""
+    import keras
+
+    own = keras.optimizers.AdamW
+
+    class ClipsApart(kind):
+        _backend_apply_gradients = own._backend_apply_gradients
+        _all_reduce_sum_gradients = own._all_reduce_sum_gradients
+
+    return ClipsApart
+
+
+def _products(model):
+    """How many matrix products there are in the program that XLA makes for each replica."""
+    import tensorflow as tf
+
+    batch = tf.zeros((4, 24, 16, 3)), tf.zeros((4, CLASSES)), None, tf.constant(8.0)
+    strategy = tf.distribute.get_strategy()
+    program = strategy.run(
+        lambda: model._differentiate.experimental_get_compiler_ir(*batch)(stage="hlo")
+    )
+    return [text.count(" dot(") for text in strategy.experimental_local_results(program)]
+
+
+def table():
+    cases = ["adamw", "bfloat16", "published"]
+    print("| | " + " | ".join(cases) + " |")
+    print("| --- |" + " ---: |" * len(cases), flush=True)
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+        firsts = {}
+        for engine, (kind, *_) in ENGINES.items():
+            found = run(engine, cases, folder)[0]
+            first = firsts.setdefault("jax" if kind == "jax" else "tensorflow", found)
+            cells = []
+            for case in cases:  # the rounding of bfloat16 is each backend's own
+                expected = first if case == "bfloat16" else firsts["tensorflow"]
+                largest, relative = distance(found, expected, case)
+                cells.append(f"{largest:.0e}, {relative:.1%}" if found is not expected else "-")
+            print(f"| {engine} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:]) if sys.argv[1:] else table()

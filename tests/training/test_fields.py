@@ -1,0 +1,174 @@
+"""Every field of a recipe changes what a run comes to, and how it is run changes nothing."""
+
+import csv
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+import keras_deit as kd
+from tests.conftest import ROOT, recipe
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    keras.utils.set_random_seed(8)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
+    kd.build("regnety_digits").save(path)
+    return path
+
+
+MODES = {
+    "graph": ["jit_compile=false"],
+    "eager": ["run_eagerly=true"],
+    "xla": ["jit_compile=true"],
+}
+
+
+@pytest.fixture(scope="module")
+def graph(teacher, tmp_path_factory, data_dir):
+    return losses_of(teacher, tmp_path_factory.mktemp("graph"), data_dir, *MODES["graph"])
+
+
+def columns(workdir, *names):
+    with open(workdir / "metrics.csv", newline="") as lines:
+        return [[float(row[name]) for name in names] for row in csv.DictReader(lines)]
+
+
+def losses_of(teacher, workdir, data_dir, *settings):
+    settings = ["drop_path=0.3", f"teacher={teacher}", *settings]
+    kd.train(recipe("digits_hard", *settings), workdir, data_dir, quiet=True)
+    return columns(workdir, "loss")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["eager", "xla"])
+def test_eager_graph_and_xla_give_the_same_losses(teacher, graph, tmp_path, data_dir, mode):
+    np.testing.assert_allclose(
+        losses_of(teacher, tmp_path, data_dir, *MODES[mode]), graph, rtol=1e-5
+    )
+
+
+@pytest.mark.slow
+def test_the_same_run_twice_gives_the_same_weights(teacher, graph, tmp_path, data_dir):
+    assert losses_of(teacher, tmp_path, data_dir, *MODES["graph"]) == graph
+
+
+# Another value of each field that a short run must feel, in its losses or scores.
+CHANGES = {
+    "train_split": "validation",
+    "train_fraction": "0.2",
+    "subset": "1",
+    "passes": "3",
+    "batch_size": "50",
+    "crop": "padded",
+    "pad": "1",
+    "flip": "1",
+    "rand_augment": "true",
+    "erasing": "1",
+    "repeats": "3",
+    "mix_group": "10",
+    "mixup": "0.2",
+    "cutmix": "0",
+    "label_smoothing": "0.3",
+    "epochs": "3",
+    "lr": "0.1",
+    "min_lr": "1e-2",
+    "warmup_lr": "1e-2",
+    "warmup_epochs": "0",
+    "weight_decay": "5",
+    "no_decay": "bias",
+    "drop_path": "0.6",
+    "dropout": "0.3",
+    "mode": "evaluation",
+    "trainable": "heads",
+    "optimizer": "sgd",
+    "momentum": "0.1",
+    "schedule": "epoch",
+    "clip_norm": "0.1",
+    "precision": "mixed_bfloat16",
+    "distillation": "soft",
+    "alpha": "0.9",
+    "tau": "4",
+    "reduction": "elements",
+    "seed": "1",
+}
+BESIDE = {  # what makes a field felt
+    "pad": ["crop=padded"],
+    "tau": ["distillation=soft"],
+    "reduction": ["distillation=soft"],
+    "no_decay": ["weight_decay=5"],
+    "momentum": ["optimizer=sgd"],
+}
+ELSEWHERE = {  # fields that change no loss of a run, and what tests them
+    "note": "test_a_run_leaves_its_files",
+    "variant": "test_the_variant_is_what_is_trained",
+    "dataset": "test_what_is_not_there_is_said",
+    "image_size": "test_wrong_recipes_are_refused",
+    "eval_crop": "test_the_evaluation_crop_is_what_is_seen",
+    "max_damaged": "test_too_many_damaged_images_stop_the_training",
+    "validation_split": "test_the_validation_split_is_what_is_scored",
+    "teacher": "test_another_teacher_teaches_otherwise",
+    "start": "test_a_run_starts_from_weights",
+    "new_heads": "test_new_heads_are_new_for_as_many_classes_too",
+    "classes": "test_what_cannot_be_is_said_before_the_first_step",
+    "token": "test_a_class_head_learns_from_a_teacher_too",
+    "accumulate": "test_a_batch_in_parts_is_the_same_batch",
+    "ema": "test_a_moving_average_is_kept_beside_the_weights",
+    "strategy": "test_a_recipe_on_two_replicas_is_that_on_one_device",
+    "save_minutes": "test_a_killed_run_comes_to_the_very_same",
+    "keep": "test_the_last_checkpoints_are_kept",
+    "run_eagerly": "test_eager_graph_and_xla_give_the_same_losses",
+    "jit_compile": "test_eager_graph_and_xla_give_the_same_losses",
+}
+
+
+def test_every_field_of_a_recipe_is_tested():
+    fields = {field.name for field in dataclasses.fields(kd.Recipe)}
+    assert set(CHANGES) | set(ELSEWHERE) == fields
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name in ELSEWHERE.values() if f"def {name}(" not in tests] == []
+
+
+@pytest.fixture(scope="module")
+def eager(teacher, tmp_path_factory, data_dir):
+    return losses_of(teacher, tmp_path_factory.mktemp("eager"), data_dir, *MODES["eager"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", CHANGES)
+def test_every_field_changes_the_training(teacher, eager, tmp_path, data_dir, field):
+    beside = [*MODES["eager"], *BESIDE.get(field, [])]
+    before = (
+        losses_of(teacher, tmp_path / "before", data_dir, *beside) if field in BESIDE else eager
+    )
+    changed = losses_of(
+        teacher, tmp_path / "changed", data_dir, *beside, f"{field}={CHANGES[field]}"
+    )
+    assert len(changed) != len(before) or np.abs(np.subtract(changed, before)).max() > 1e-6
+
+
+@pytest.mark.slow
+def test_another_teacher_teaches_otherwise(teacher, eager, tmp_path, data_dir):
+    keras.utils.set_random_seed(9)
+    kd.build("regnety_digits").save(tmp_path / "other.keras")
+    settings = [*MODES["eager"], f"teacher={tmp_path / 'other.keras'}"]
+    assert losses_of(teacher, tmp_path / "run", data_dir, *settings) != eager
+
+
+@pytest.mark.slow
+def test_the_validation_split_is_what_is_scored(teacher, tmp_path, data_dir):
+    def scores(split):
+        losses_of(teacher, tmp_path / split, data_dir, *MODES["eager"], f"validation_split={split}")
+        return columns(tmp_path / split, "val_accuracy", "val_loss")
+
+    assert scores("validation") != scores("test")
+
+
+@pytest.mark.slow
+def test_a_batch_in_parts_is_the_same_batch(teacher, tmp_path, data_dir):
+    settings = [*MODES["graph"], "accumulate=4", "drop_path=0"]
+    parts = losses_of(teacher, tmp_path / "parts", data_dir, *settings)
+    whole = losses_of(teacher, tmp_path / "whole", data_dir, *settings[:1], "drop_path=0")
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
