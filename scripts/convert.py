@@ -7,7 +7,7 @@ from absl import flags
 from scripts import command  # before TensorFlow
 
 import keras_deit as kd  # isort: skip
-from keras_deit.utils.files import write
+from keras_deit.utils.files import atomic_write
 
 MODEL = flags.DEFINE_string("model", None, "A published name or a file.", required=True)
 OUTPUT = flags.DEFINE_string(
@@ -35,9 +35,9 @@ def main():
     fields = {name: value for name, value in fields.items() if value is not None}
     model = kd.load(MODEL.value, VARIANT.value, change_tokens=TOKENS.value, **fields)
     if output.name.endswith(".weights.h5"):
-        write(output, model.save_weights)
+        atomic_write(output, model.save_weights)
     elif output.suffix == ".keras":
-        write(output, model.save)
+        atomic_write(output, model.save)
     else:
         kd.save_pretrained(model, output)
     print(f"{MODEL.value}: {model.count_params():,} parameters -> {output}")

@@ -1,7 +1,6 @@
 """A model onto a task: its recipe, its teacher, and the run of ``keras_deit.train`` that it is."""
 
 import dataclasses
-import hashlib
 import pathlib
 
 import keras
@@ -10,7 +9,8 @@ import numpy as np
 import keras_deit as kd
 from keras_deit.data import datasets
 from keras_deit.distribution import processes, strategies
-from keras_deit.utils.files import bare, write
+from keras_deit.models.factory import float32_copy
+from keras_deit.utils.files import atomic_write, sha256
 from transfer import folder_check
 from transfer.tasks import TASKS, folder_task
 
@@ -168,12 +168,11 @@ def same_file(start, workdir):
     if start is None or not pathlib.Path(start).is_file():
         return
     path = pathlib.Path(workdir) / "start.sha256"
-    with open(start, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256(start)
     if path.exists() and path.read_text() != found:
         raise kd.UserError(f"{start} is not what it was when {workdir} was begun: use another")
     if not processes.index():
-        write(path, lambda partial: partial.write_text(found))
+        atomic_write(path, lambda partial: partial.write_text(found))
 
 
 def _kept(model, path):
@@ -182,7 +181,7 @@ def _kept(model, path):
         raise kd.UserError(f"{type(model).__name__}: expected a DeiT or RegNetY to fine-tune")
     if not path.exists():
         if not processes.index():
-            write(path, bare(model).save)
+            atomic_write(path, float32_copy(model).save)
     else:
         before = kd.load(path)
         same = type(before) is type(model) and before.fields == model.fields

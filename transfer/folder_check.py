@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 
 from keras_deit.data import datasets
-from keras_deit.utils.errors import Damaged, UserError
+from keras_deit.utils.errors import Unreadable, UserError
 
 SHOWN = 10  # names in a message
 
@@ -67,7 +67,7 @@ def _read(part, bar):
         label = part.source.files[index][1]
         try:
             part[index]
-        except Damaged as error:
+        except Unreadable as error:
             return label, str(error)
         return label, None
 

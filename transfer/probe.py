@@ -14,9 +14,9 @@ from keras_deit.data import datasets
 from keras_deit.data.samples import too_many
 from keras_deit.data.seeding import SUBSET, generator
 from keras_deit.data.transforms import evaluation_view
-from keras_deit.evaluation.scores import predictor
+from keras_deit.evaluation.inference import predictor
 from keras_deit.training.run import check_classes
-from keras_deit.utils.files import write_json
+from keras_deit.utils.files import atomic_write_json
 from transfer.finetuning import prepare, recipe, same_file
 
 METHODS = ("linear", "neighbours")
@@ -72,7 +72,7 @@ def probe(model, task, workdir, overrides=(), data_dir=None, quiet=False):
         name: _scores(fitted.predict(asked[0]), asked[1])
         for name, fitted in zip(METHODS, _fitted(*known, row.seed), strict=True)
     }
-    write_json(path, {"recipe": fields, "scores": scores})
+    atomic_write_json(path, {"recipe": fields, "scores": scores})
     return scores
 
 
@@ -96,7 +96,7 @@ def _seen(features, dataset, indices, row, quiet):
     def view(index):
         try:
             image, label = dataset[index]
-        except kd.errors.Damaged as error:
+        except kd.errors.Unreadable as error:
             return None, str(error)
         return evaluation_view(image, size, row.eval_crop), label
 

@@ -13,8 +13,8 @@ import keras
 import keras_deit as kd
 from keras_deit.distribution import processes
 from keras_deit.evaluation.scores import HEADS
-from keras_deit.utils.errors import Interrupted, Lost, reason
-from keras_deit.utils.files import write
+from keras_deit.utils.errors import Interrupted, ProcessLost, reason
+from keras_deit.utils.files import atomic_write
 from transfer import results
 from transfer.finetuning import find, finetune, recipe
 from transfer.probe import METHODS, probe
@@ -67,7 +67,7 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
         row["published"] = find(task).score(model)
         try:
             found = work(find(task), model, where, seeded, data_dir)
-        except (Interrupted, Lost):
+        except (Interrupted, ProcessLost):
             raise
         except Exception as error:  # whatever it is, the others are not to suffer
             found = [{"error": _account(error, where)}]
@@ -124,7 +124,7 @@ def _account(error, where):
     if isinstance(error, kd.UserError):
         return text
     account = where / "error.txt"
-    write(account, lambda path: path.write_text(traceback.format_exc()))
+    atomic_write(account, lambda path: path.write_text(traceback.format_exc()))
     return f"{type(error).__name__}: {text} ({account})"
 
 
@@ -142,6 +142,6 @@ def _report(rows, workdir):
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write(workdir / "results.csv", lambda path: path.write_text(text.getvalue()))
-    write(workdir / "results.md", lambda path: path.write_text(results.markdown(rows)))
+    atomic_write(workdir / "results.csv", lambda path: path.write_text(text.getvalue()))
+    atomic_write(workdir / "results.md", lambda path: path.write_text(results.markdown(rows)))
     results.chart(rows, workdir / "results.png")

@@ -10,7 +10,7 @@ import numpy as np
 from keras_deit.data.decode import decode
 from keras_deit.data.folders import Folder
 from keras_deit.data.records import Records
-from keras_deit.utils.errors import Damaged, UserError, reason
+from keras_deit.utils.errors import Unreadable, UserError, reason
 
 # Builders of our own, where TFDS has none, or one whose address is dead.
 BUILDERS = {
@@ -46,7 +46,7 @@ class Dataset:
         try:
             image = decode(data)
         except UserError as error:
-            raise Damaged(f"{self.where(index)}: {error}") from error
+            raise Unreadable(f"{self.where(index)}: {error}") from error
         if image.nbytes <= min(SMALL, self._room):
             self._room -= image.nbytes
             self._cache[index] = image, label
@@ -62,12 +62,12 @@ class Dataset:
         except UserError:
             raise
         except Exception as error:  # whatever a reader makes of damaged bytes
-            raise Damaged(f"{self.where(index)}: damaged record: {reason(error)}") from error
+            raise Unreadable(f"{self.where(index)}: damaged record: {reason(error)}") from error
 
     def _label(self, index):
         try:
             return self._read(index)[1]
-        except Damaged:
+        except Unreadable:
             return -1
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from keras_deit.data import datasets
 from keras_deit.data.samples import Samples, too_many
 from keras_deit.data.transforms import check_crop, evaluation_view
-from keras_deit.utils.errors import Damaged, UserError
+from keras_deit.utils.errors import Unreadable, UserError
 
 EVALUATION_BATCH = 256
 
@@ -124,7 +124,7 @@ def images(
     def readable(index):
         try:
             return data[index]
-        except Damaged as error:
+        except Unreadable as error:
             if index not in damaged:
                 damaged[index] = str(error)
                 if len(damaged) > max_damaged:

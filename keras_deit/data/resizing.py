@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from keras_deit.utils.interpolation import keys_cubic
+
 STEEP = 8  # from here on filters are so wide that nothing is won
 SHARP = -0.75  # OpenCV's parameter of R. Keys' cubic convolution (1981); Pillow's is -0.5
 
@@ -49,16 +51,9 @@ def _prefilter(scale, cubic):
         return np.ones(1, np.float32)
     reach = max(3, int(np.ceil(2 * scale)) - 1)
     at = np.arange(-8 * (reach + 2), 8 * (reach + 2)) / 8 + 1 / 16
-    wanted = _keys(at / scale, -0.5) / scale
+    wanted = keys_cubic(at / scale, -0.5) / scale
     shifts = np.arange(-reach, reach + 1)
     near = at[:, None] - shifts
-    kernels = cubic * _keys(near, SHARP) + (1 - cubic) * np.maximum(1 - np.abs(near), 0)
+    kernels = cubic * keys_cubic(near, SHARP) + (1 - cubic) * np.maximum(1 - np.abs(near), 0)
     weights = np.linalg.lstsq(kernels, wanted, rcond=None)[0]
     return (weights / weights.sum()).astype(np.float32)
-
-
-def _keys(x, sharp):
-    x = np.abs(x)
-    inner = ((sharp + 2) * x - (sharp + 3)) * x * x + 1
-    outer = sharp * (((x - 5) * x + 8) * x - 4)
-    return np.where(x < 1, inner, np.where(x < 2, outer, 0))

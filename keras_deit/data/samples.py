@@ -10,7 +10,7 @@ from keras_deit.data import datasets
 from keras_deit.data.mixing import mix, smooth
 from keras_deit.data.seeding import MIX, SUBSET, VIEW, generator, order
 from keras_deit.data.transforms import training_view
-from keras_deit.utils.errors import Damaged, UserError
+from keras_deit.utils.errors import Unreadable, UserError
 
 REPEATED = 256  # with repeated augmentation an epoch is a multiple of so many samples
 
@@ -88,7 +88,7 @@ class Samples:
             if row not in self.damaged:
                 try:
                     return *self.dataset[row], row
-                except Damaged as error:
+                except Unreadable as error:
                     self._report(row, str(error))
                     return self._readable(row)
         raise UserError(f"no readable image in {self.dataset.name}")

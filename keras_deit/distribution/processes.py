@@ -10,7 +10,7 @@ import sys
 import keras
 import numpy as np
 
-from keras_deit.utils.errors import Lost, UserError
+from keras_deit.utils.errors import ProcessLost, UserError
 
 # What the engines' errors say where a peer is gone, of whatever class they are.
 CONNECTION = (
@@ -221,7 +221,7 @@ def first_alone():
 
 @contextlib.contextmanager
 def noticed(where):
-    """Within it, the end of another process is ``Lost``, with how to go on in ``where``."""
+    """Within it, the end of another process is ``ProcessLost``, with how to go on in ``where``."""
     try:
         yield
     except UserError:
@@ -230,7 +230,7 @@ def noticed(where):
         reason = re.search(CONNECTION, str(error))
         if count() == 1 or not reason:
             raise
-        raise Lost(
+        raise ProcessLost(
             f"another process ended or cannot be reached ({reason[0].strip(' :.')}): see what it"
             f" says; the same command on all of them goes on from the last checkpoint in {where}"
         ) from error

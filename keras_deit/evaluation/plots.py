@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_deit.configs.variants import MEAN, STD
 from keras_deit.data.transforms import normalize
-from keras_deit.utils.files import write
+from keras_deit.utils.files import atomic_write
 
 
 def learning_curves(workdirs, path, column="val_accuracy", title="Validation accuracy"):
@@ -133,7 +133,7 @@ def save(figure, path):
     """Writes the PNG, whole or not at all."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in no font's script
-        write(path, lambda partial: figure.savefig(partial, dpi=120))
+        atomic_write(path, lambda partial: figure.savefig(partial, dpi=120))
 
 
 def _column(path, name):

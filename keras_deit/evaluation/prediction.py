@@ -7,8 +7,9 @@ import numpy as np
 
 from keras_deit.data.decode import decode
 from keras_deit.data.transforms import evaluation_view
-from keras_deit.evaluation.scores import predictor
-from keras_deit.utils.errors import UserError, pair
+from keras_deit.evaluation.inference import predictor
+from keras_deit.utils.errors import UserError
+from keras_deit.utils.validation import height_and_width
 
 BATCH = 32
 
@@ -32,7 +33,7 @@ def predict(model, paths, image_size=None, crop=0.875):
     size = image_size or getattr(model, "image_size", None)
     if size is None:
         raise UserError("a model of images of any size: expected image_size, in pixels")
-    size, heads = pair(size), predictor(model)
+    size, heads = height_and_width(size), predictor(model)
 
     def seen(path):
         try:

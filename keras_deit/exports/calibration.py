@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_deit.data import datasets
 from keras_deit.data.transforms import evaluation_view
-from keras_deit.utils.errors import Damaged
+from keras_deit.utils.errors import Unreadable
 
 
 def spread(dataset, split, count, data_dir=None, size=(224, 224), crop=0.875):
@@ -18,6 +18,6 @@ def spread(dataset, split, count, data_dir=None, size=(224, 224), crop=0.875):
     for place in places.tolist():
         try:
             views.append(evaluation_view(data[place][0], size, crop))
-        except Damaged as error:
+        except Unreadable as error:
             warnings.warn(f"{error}: left out", stacklevel=2)
     return np.stack(views)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_deit.exports import graphs, litert, onnx_file, runtimes
-from keras_deit.utils.errors import UserError, pair
-from keras_deit.utils.files import write, write_folder
+from keras_deit.utils.errors import UserError
+from keras_deit.utils.files import atomic_write, atomic_write_folder
+from keras_deit.utils.validation import height_and_width
 
 TOLERANCES = {"none": 1e-4, "float16": 2e-2}  # of logits, over their standard deviation
 SAMPLES = 4  # random images to compare on, where none are given
@@ -87,7 +88,7 @@ def export(
     model = graphs.plain(model)
     if attention and not hasattr(model, "attention_maps"):
         raise UserError(f"a {type(model).__name__} has no attention to give")
-    sides = graphs.size(model, image_size and pair(image_size))
+    sides = graphs.size(model, image_size and height_and_width(image_size))
     count = None if batch == "any" else batch
     options = {"sides": sides, "crop": crop, "batch": count, "attention": attention}
     held = not (images is None and quantize == "dynamic")
@@ -118,7 +119,7 @@ def export(
         _judge(report, quantize, agreement, held)
         reports.append(report)
 
-    (write if path.suffix else write_folder)(path, written)
+    (atomic_write if path.suffix else atomic_write_folder)(path, written)
     return reports[0]
 
 

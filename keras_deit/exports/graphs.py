@@ -7,9 +7,9 @@ import numpy as np
 
 from keras_deit.configs import variants
 from keras_deit.models.deit import DeiT
+from keras_deit.models.factory import float32_copy
 from keras_deit.models.regnet import RegNetY
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.files import bare
 
 
 def plain(model):
@@ -19,7 +19,7 @@ def plain(model):
         raise UserError(f"{type(model).__name__}: expected a DeiT or RegNetY to export")
     if keras.backend.backend() != "tensorflow":
         raise UserError("models are exported on TensorFlow: set KERAS_BACKEND=tensorflow")
-    return bare(model)
+    return float32_copy(model)
 
 
 def outputs(model, values, images, attention=False):

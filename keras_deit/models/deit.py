@@ -5,7 +5,13 @@ from keras import ops
 
 from keras_deit.distillation.trainer import Steps, fuse
 from keras_deit.models.deit_layers import EPSILON, Block, Dropout, PatchEmbedding, TokenEmbedding
-from keras_deit.utils.errors import UserError, names, only_keras, pair, whole
+from keras_deit.utils.errors import UserError
+from keras_deit.utils.validation import (
+    class_name_tuple,
+    height_and_width,
+    keras_arguments,
+    positive_integers,
+)
 
 
 @keras.saving.register_keras_serializable("keras_deit")
@@ -48,16 +54,16 @@ class DeiT(Steps, keras.Model):
         class_names=None,
         **kwargs,
     ):
-        super().__init__(**only_keras(kwargs))
-        size = pair(image_size)
-        patch_size, width, depth, heads, num_classes = whole(
+        super().__init__(**keras_arguments(kwargs))
+        size = height_and_width(image_size)
+        patch_size, width, depth, heads, num_classes = positive_integers(
             patch_size=patch_size, width=width, depth=depth, heads=heads, num_classes=num_classes
         )
         _check(size, patch_size, width, heads, drop_path=drop_path, dropout=dropout)
         self.image_size, self.patch_size = size, patch_size
         self.width, self.depth, self.heads, self.mlp_ratio = width, depth, heads, mlp_ratio
         self.num_classes, self.distilled, self.rate = num_classes, distilled, drop_path
-        self.class_names = names(class_names, num_classes)
+        self.class_names = class_name_tuple(class_names, num_classes)
 
         self.patch_embed = PatchEmbedding(patch_size, width, name="patch_embed")
         self.tokens = TokenEmbedding(distilled, name="tokens")

@@ -34,3 +34,11 @@ def build(variant, **overrides):
         return DeiT(**fields)
     del fields["image_size"]  # a convnet takes any
     return RegNetY(**fields)
+
+
+def float32_copy(model):
+    """A float32 copy of a ``DeiT`` or ``RegNetY`` without optimizer: what files hold."""
+    config = {name: value for name, value in model.get_config().items() if name != "dtype"}
+    copy = type(model).from_config(config)
+    copy.set_weights(model.get_weights())
+    return copy

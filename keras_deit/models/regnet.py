@@ -1,13 +1,16 @@
-"""Teachers: RegNetY, the convnet family of the paper's teacher, and a way to use any other."""
+"""RegNetY, the convnet family of the paper's teacher."""
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_deit.configs.variants import MEAN, STD
 from keras_deit.distillation.trainer import Steps
 from keras_deit.distribution import replicas
-from keras_deit.utils.errors import UserError, names, only_keras, pair, whole
+from keras_deit.utils.errors import UserError
+from keras_deit.utils.validation import (
+    class_name_tuple,
+    keras_arguments,
+    positive_integers,
+)
 
 
 @keras.saving.register_keras_serializable("keras_deit")
@@ -138,11 +141,11 @@ class RegNetY(Steps, keras.Model):
         class_names=None,
         **kwargs,
     ):
-        super().__init__(**only_keras(kwargs))
+        super().__init__(**keras_arguments(kwargs))
         self.stem_width, self.depths, self.widths = stem, tuple(depths), tuple(widths)
         self.group_width, self.se_ratio, self.num_classes = group_width, se_ratio, num_classes
-        whole(stem=stem, group_width=group_width, num_classes=num_classes)
-        self.class_names = names(class_names, num_classes)
+        positive_integers(stem=stem, group_width=group_width, num_classes=num_classes)
+        self.class_names = class_name_tuple(class_names, num_classes)
         if len(self.depths) != len(self.widths) or any(w % group_width for w in self.widths):
             raise UserError(
                 f"widths {self.widths} with depths {self.depths}: expected one width per depth,"
@@ -234,28 +237,3 @@ def _batch_norm(name, gamma="ones"):
         synchronized=replicas.count() > 1,
         name=name,
     )
-
-
-def adapt(model, image_size, scale=1.0, offset=0.0, probabilities=False):
-    """Any Keras classifier as a teacher: takes the student's images, gives logits.
-
-    ``Distillation`` hands a teacher the student's images, normalised by ImageNet's mean and
-    standard deviation, and reads its output as logits. Models of ``keras.applications`` expect
-    another range and most end in a softmax.
-
-    Args:
-        model: a Keras classifier, (batch, height, width, 3) to (batch, num_classes).
-        image_size: an int or (height, width): the student's images, in pixels.
-        scale, offset: what the model expects is ``pixels / 255 * scale + offset``, per channel or
-            for all; e.g. scale 2 and offset -1 for a model trained on [-1, 1].
-        probabilities: whether the model's output has been through a softmax.
-
-    Returns:
-        A ``keras.Model`` sharing the given one's weights.
-    """
-    images = keras.Input((*pair(image_size), 3))
-    unit = images * np.array(STD, "float32") + np.array(MEAN, "float32")
-    output = model(unit * np.array(scale, "float32") + np.array(offset, "float32"), training=False)
-    if probabilities:
-        output = ops.log(ops.maximum(output, 1e-30))
-    return keras.Model(images, output, name=model.name)

@@ -20,7 +20,7 @@ from keras_deit.evaluation import plots
 from keras_deit.evaluation.scores import HEADS, evaluate
 from keras_deit.training.run import train
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.files import write
+from keras_deit.utils.files import atomic_write
 
 COLUMNS = ("method", "seed", *HEADS, "fused")
 
@@ -136,8 +136,8 @@ def report(rows, workdir):
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write(workdir / "results.csv", lambda path: path.write_text(text.getvalue()))
-    write(workdir / "results.md", lambda path: path.write_text(table(rows)))
+    atomic_write(workdir / "results.csv", lambda path: path.write_text(text.getvalue()))
+    atomic_write(workdir / "results.md", lambda path: path.write_text(table(rows)))
     curves = {}
     for row in rows:
         run = folder(workdir, row["method"], row["seed"])

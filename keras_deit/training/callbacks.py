@@ -11,10 +11,12 @@ import keras
 import numpy as np
 
 from keras_deit.distribution import processes, replicas
-from keras_deit.evaluation.scores import evaluate, predictor
+from keras_deit.evaluation.inference import predictor
+from keras_deit.evaluation.scores import evaluate
+from keras_deit.models.factory import float32_copy
 from keras_deit.training.workdir import Checkpoints, restore, same_recipe, state
 from keras_deit.utils.errors import Interrupted, UserError
-from keras_deit.utils.files import bare, write
+from keras_deit.utils.files import atomic_write
 
 SHARE = 0.05  # of the time, that saving may take
 
@@ -44,7 +46,7 @@ class Journal(keras.callbacks.Callback):
     def attach(self, model):
         """Takes the model; gives it the newest checkpoint's state, where there is one."""
         self.set_model(model)
-        self.predict, self.copy = predictor(model), bare(model)
+        self.predict, self.copy = predictor(model), float32_copy(model)
         self.averaged = predictor(self.copy)
         with processes.first_alone():  # it sets aside what is damaged
             found = self.checkpoints.latest()
@@ -109,7 +111,7 @@ class Journal(keras.callbacks.Callback):
             self.best = row["val_accuracy"]
             self.copy.set_weights(self.model.get_weights())
             if self.writes:
-                write(self.workdir / "best.keras", self.copy.save)
+                atomic_write(self.workdir / "best.keras", self.copy.save)
         self.pending = None
 
     def _validate(self):
@@ -181,7 +183,7 @@ class Journal(keras.callbacks.Callback):
         writer = csv.DictWriter(text, self.rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write(self.workdir / "metrics.csv", lambda path: path.write_text(text.getvalue()))
+        atomic_write(self.workdir / "metrics.csv", lambda path: path.write_text(text.getvalue()))
 
     def _write_events(self, row):
         import tensorboard  # noqa: F401 - TensorFlow's summaries need it

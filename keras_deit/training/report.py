@@ -3,7 +3,7 @@
 import datetime
 
 from keras_deit.evaluation import plots
-from keras_deit.utils import files
+from keras_deit.utils.files import atomic_write
 
 CURVES = "curves.png"
 
@@ -43,7 +43,7 @@ def write(workdir, recipe, plan, rows, scores, seconds):
         *(f"| {name} | {value} |" for name, value in plan["run"].items()),
         *(f"| {name} | {value} |" for name, value in plan["versions"].items()),
     ]
-    files.write(workdir / "report.md", lambda path: path.write_text("\n".join(lines) + "\n"))
+    atomic_write(workdir / "report.md", lambda path: path.write_text("\n".join(lines) + "\n"))
 
 
 def _line(name, scores):

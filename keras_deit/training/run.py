@@ -11,6 +11,7 @@ from keras_deit.configs.variants import VARIANTS
 from keras_deit.data.pipeline import plain_failures
 from keras_deit.distribution import processes, strategies
 from keras_deit.evaluation.scores import evaluate
+from keras_deit.models.factory import float32_copy
 from keras_deit.training import report
 from keras_deit.training.callbacks import Journal, Progress
 from keras_deit.training.from_recipe import compile_for, fetch, model_for, precision
@@ -18,7 +19,7 @@ from keras_deit.training.plans import make_plan
 from keras_deit.training.signals import Stop
 from keras_deit.training.workdir import opened
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.files import bare, write, write_json
+from keras_deit.utils.files import atomic_write, atomic_write_json
 from keras_deit.weights import load
 
 
@@ -49,7 +50,7 @@ def train(recipe, workdir, data_dir=None, quiet=False):
         UserError: whatever the recipe, its data, its teacher or the folder make impossible, and a
             loss that is no number any more.
         Interrupted: SIGTERM or Ctrl-C came; the run is saved.
-        Lost: another of the processes ended.
+        ProcessLost: another of the processes ended.
     """
     strategies.join(recipe)
     scope = strategies.scope(recipe)  # of teacher and student; before TensorFlow does anything
@@ -81,7 +82,7 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
     plan = make_plan(planned, recipe, model, training, validation)
     writes = not processes.index()
     if writes:
-        write_json(workdir / "plan.json", plan)
+        atomic_write_json(workdir / "plan.json", plan)
     _say(quiet, "\n".join(f"{name:>15}  {value}" for name, value in plan["run"].items()))
     with Stop() as stop:
         journal = Journal(recipe, workdir, validation, training.steps, planned, stop)
@@ -109,16 +110,16 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
         if recipe.ema:
             average = journal.average()
             if writes:
-                write(workdir / "average.keras", average.save)
+                atomic_write(workdir / "average.keras", average.save)
             scores["average"] = evaluate(journal.averaged, validation, each=journal.pause)
     damaged = len(training.samples.damaged) + len(validation.damaged)
     damaged = int(processes.each(damaged).sum())
     plan["run"]["damaged"] = f"{damaged} images were left out"
-    final = bare(model)
+    final = float32_copy(model)
     if writes:
         report.write(workdir, recipe, plan, journal.rows, scores, journal.elapsed())
-        write_json(workdir / "scores.json", _plain(scores))
-        write(workdir / "last.keras", final.save)
+        atomic_write_json(workdir / "scores.json", _plain(scores))
+        atomic_write(workdir / "last.keras", final.save)
     processes.wait()
     text = ", ".join(f"{head} {of.top1:.2%}" for head, of in scores["last"].items() if of)
     _say(quiet, f"{recipe.dataset} {recipe.validation_split}: {text}; {workdir / 'report.md'}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_deit.distribution import processes, replicas
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.files import write
+from keras_deit.utils.files import atomic_write
 
 LOCK, METRICS = ".lock", "metrics"
 
@@ -131,7 +131,7 @@ class Checkpoints:
             except SafetensorError as error:  # as it calls a full disk
                 raise OSError(error) from error
 
-        write(self.folder / f"{step:09}.safetensors", writer)
+        atomic_write(self.folder / f"{step:09}.safetensors", writer)
         for old in self._paths()[: -self.keep]:
             old.unlink()
 

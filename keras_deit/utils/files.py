@@ -1,5 +1,6 @@
-"""Files that are whole or not there: written beside their place, then moved into it."""
+"""Atomic writes: a temporary file beside the target, then a rename. And SHA-256 of a file."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -7,22 +8,29 @@ import shutil
 
 from keras_deit.utils.errors import UserError
 
-UMASK = os.umask(0)
-os.umask(UMASK)
+PARTIAL = ".partial-"  # what temporary files begin with; a killed process leaves them
 
 
-def write(path, writer):
-    """Calls ``writer`` with a path of the same suffix beside ``path``, then renames that to it.
-    Folders on the way are made. Raises UserError where ``path`` cannot be written."""
+def atomic_write(path, writer):
+    """Writes a file, whole or not at all.
+
+    Args:
+        path: the file; its folders are made.
+        writer: called with a temporary path of the same suffix, which it writes.
+
+    Raises:
+        UserError: ``path`` cannot be written.
+    """
     path = pathlib.Path(path)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            mode = _mode_of_new_file(partial)
             writer(partial)
             with open(partial, "rb") as written:
                 os.fsync(written.fileno())
-            os.chmod(partial, 0o666 & ~UMASK)  # some libraries keep a file to its owner
+            os.chmod(partial, mode)  # some libraries keep a file to its owner
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -30,26 +38,31 @@ def write(path, writer):
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def write_json(path, value):
-    """``value`` as indented JSON."""
-    write(path, lambda partial: partial.write_text(json.dumps(value, indent=2) + "\n"))
+def _mode_of_new_file(path):
+    """Makes an empty file, and gives the permissions that the process' umask left it."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        return os.fstat(descriptor).st_mode & 0o777
+    finally:
+        os.close(descriptor)
 
 
-def bare(model):
-    """A copy that is the function alone, in float32 and without the optimizer's state: what files
-    hold."""
-    config = {name: value for name, value in model.get_config().items() if name != "dtype"}
-    copy = type(model).from_config(config)
-    copy.set_weights(model.get_weights())
-    return copy
+def atomic_write_text(path, text):
+    """``atomic_write`` of a str, in UTF-8."""
+    atomic_write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def write_folder(path, writer):
-    """As ``write``, for a folder, which replaces one that is there."""
+def atomic_write_json(path, value):
+    """``atomic_write`` of a value as indented JSON."""
+    atomic_write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def atomic_write_folder(path, writer):
+    """``atomic_write`` of a folder, which replaces one that is there."""
     path = pathlib.Path(path)
-    partial, old = (
-        path.with_name(f".{word}-{os.getpid()}-{path.name}") for word in ("partial", "old")
-    )
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    old = path.with_name(f".old-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
@@ -59,7 +72,13 @@ def write_folder(path, writer):
                 path.rename(old)
             partial.rename(path)
         finally:
-            for left in (partial, old):
-                shutil.rmtree(left, ignore_errors=True)
+            for leftover in (partial, old):
+                shutil.rmtree(leftover, ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def sha256(path):
+    """The SHA-256 of a file's content, 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

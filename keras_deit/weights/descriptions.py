@@ -5,7 +5,8 @@ import json
 from keras_deit.configs.variants import MEAN, STD, VARIANTS
 from keras_deit.models.deit import DeiT
 from keras_deit.models.regnet import RegNetY
-from keras_deit.utils.errors import UserError, pair
+from keras_deit.utils.errors import UserError
+from keras_deit.utils.validation import height_and_width
 
 TIMM = {  # timm's arguments for our fields
     "img_size": "image_size",
@@ -43,7 +44,7 @@ def _shapes(kind, of):
         }
         head = (of["num_classes"], of["widths"][-1])
         return {"stem.conv.weight": (of["stem"], 3, 3, 3), "head.fc.weight": head, **stages}
-    (height, width), patch = pair(of["image_size"]), of["patch_size"]
+    (height, width), patch = height_and_width(of["image_size"]), of["patch_size"]
     patches = (height // patch) * (width // patch)
     return {
         "pos_embed": (1, patches + 1 + of["distilled"], of["width"]),

@@ -23,7 +23,8 @@ from keras_deit.configs.variants import VARIANTS
 from keras_deit.models.deit import DeiT
 from keras_deit.models.factory import build
 from keras_deit.models.regnet import RegNetY
-from keras_deit.utils.errors import UserError, pair
+from keras_deit.utils.errors import UserError
+from keras_deit.utils.validation import height_and_width
 from keras_deit.weights.names import in_timm_names, to_timm, variables
 
 CONFIG = "keras_deit"  # our key in the metadata of safetensors
@@ -162,7 +163,7 @@ def _shape(file, variant, fields):
             math.isqrt(patches) * patch,
         ]
         for size in filter(None, sizes):
-            height, width = pair(size)
+            height, width = height_and_width(size)
             if (height // patch) * (width // patch) == patches:
                 return {**fields, "image_size": size}
         raise UserError(f"positions of {patches} patches, in no square: give their image_size")

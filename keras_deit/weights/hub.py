@@ -1,11 +1,11 @@
 """Downloads of published weights, cached, resumed and verified."""
 
-import hashlib
 import pathlib
 import re
 
 from keras_deit.configs.variants import FILES, VARIANTS
 from keras_deit.utils.errors import UserError, reason
+from keras_deit.utils.files import sha256
 
 
 def download(name, cache_dir=None):
@@ -34,8 +34,7 @@ def download(name, cache_dir=None):
         ) from error
     expected = path.resolve().name  # the cache names a file by its hash
     if re.fullmatch("[0-9a-f]{64}", expected):
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256(path)
         if found != expected:
             raise UserError(
                 f"{path.resolve()} is damaged, its SHA-256 is {found}: delete it and try again"

@@ -1,14 +1,15 @@
 """From a name or a file to a model: strict, at any resolution."""
 
 import dataclasses
-import hashlib
 import pathlib
 import re
 
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.models.factory import build
 from keras_deit.models.regnet import RegNetY
-from keras_deit.utils.errors import UserError, names, pair, reason
+from keras_deit.utils.errors import UserError, reason
+from keras_deit.utils.files import sha256
+from keras_deit.utils.validation import class_name_tuple, height_and_width
 from keras_deit.weights.assigning import fit
 from keras_deit.weights.descriptions import agree, read_timm_config
 from keras_deit.weights.formats import read
@@ -68,7 +69,9 @@ def load(
         other = "num_classes" in overrides
         fresh = fit(path, model, checkpoint.tensors, grid=grid, other_heads=other, **asked)
         if checkpoint.config and not fresh & HEADS:
-            model.class_names = names(checkpoint.config["class_names"], model.num_classes)
+            model.class_names = class_name_tuple(
+                checkpoint.config["class_names"], model.num_classes
+            )
     except UserError:
         raise
     except Exception as error:  # what a file leads to that somebody made to do so
@@ -97,8 +100,7 @@ def _locate(source, variant, cache_dir):
 
 
 def _verify(path, prefix):
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256(path)
     if not found.startswith(prefix):
         raise UserError(
             f"{path} is not the published file: its SHA-256 begins with {found[: len(prefix)]},"
@@ -136,4 +138,4 @@ def _grid(image_size=None, patch_size=None, **_):
     """The (rows, columns) of patches of a DeiT with these fields, None of another model."""
     if image_size is None or patch_size is None:
         return None
-    return tuple(side // patch_size for side in pair(image_size))
+    return tuple(side // patch_size for side in height_and_width(image_size))

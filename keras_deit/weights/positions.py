@@ -2,6 +2,10 @@
 
 import numpy as np
 
+from keras_deit.utils.interpolation import keys_cubic
+
+A = -0.75  # of the cubic kernel, as in PyTorch
+
 
 def resample(grid, rows, columns):
     """Bicubic resampling of a grid of position embeddings, as the official code does at 384 (
@@ -26,11 +30,5 @@ def _weights(old, new):
     weights = np.zeros((new, old))
     for tap in range(-1, 3):
         sources = np.clip(first + tap, 0, old - 1)
-        np.add.at(weights, (np.arange(new), sources), _cubic(np.abs(places - first - tap)))
+        np.add.at(weights, (np.arange(new), sources), keys_cubic(places - first - tap, A))
     return weights
-
-
-def _cubic(distance, a=-0.75):
-    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-    far = a * (((distance - 5) * distance + 8) * distance - 4)
-    return np.where(distance <= 1, near, far)

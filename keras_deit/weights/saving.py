@@ -9,7 +9,7 @@ from keras import ops
 from keras_deit.models.deit import DeiT
 from keras_deit.models.regnet import RegNetY
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.files import write, write_json
+from keras_deit.utils.files import atomic_write, atomic_write_json
 from keras_deit.weights.descriptions import timm_config
 from keras_deit.weights.formats import CLASSES, CONFIG
 from keras_deit.weights.names import to_timm, variables
@@ -46,8 +46,8 @@ def save_pretrained(model, path):
     kind = next(name for name, kind in CLASSES.items() if isinstance(model, kind))
     metadata = {"format": "pt", CONFIG: json.dumps({"class": kind, **model.fields})}
     try:
-        write(path, lambda partial: save_file(tensors, partial, metadata))
+        atomic_write(path, lambda partial: save_file(tensors, partial, metadata))
         if config:  # last: it makes the folder one that others read
-            write_json(path.with_name("config.json"), config)
+            atomic_write_json(path.with_name("config.json"), config)
     except SafetensorError as error:  # how that library says so
         raise UserError(f"cannot write {path}: {error}") from error

@@ -9,7 +9,7 @@ import pytest
 
 import keras_deit as kd
 from keras_deit.distribution import processes, strategies
-from keras_deit.utils.errors import Lost
+from keras_deit.utils.errors import ProcessLost
 from tests.conftest import ROOT, recipe
 from tests.programs import engines
 
@@ -153,7 +153,7 @@ def test_one_process_merges_nothing():
 def test_the_end_of_another_process_is_told_from_other_errors(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
     for text in ("a\n Gloo AllGather failed: Read error: Connection reset by peer", "UNAVAILABLE"):
-        with pytest.raises(Lost, match=r"another process ended .* in here") as error:  # noqa: SIM117
+        with pytest.raises(ProcessLost, match=r"another process ended .* in here") as error:  # noqa: SIM117
             with processes.noticed("here"):
                 raise ValueError(text)
         assert "\n" not in str(error.value)

@@ -1,0 +1,56 @@
+"""What the library prints of its progress: one logger, ``keras_deit``, with a line per message.
+
+Messages go to standard output at level INFO, and warnings to Python's ``warnings``. Whoever wants
+another place or less of it uses ``logging.getLogger("keras_deit")``; ``quiet=True`` of a function
+silences the library, progress bars included, until the function returns.
+"""
+
+import contextlib
+import logging
+import sys
+
+logger = logging.getLogger("keras_deit")
+
+
+class _StandardOutput(logging.StreamHandler):
+    """Writes to ``sys.stdout`` as it is at the time, as ``print`` does."""
+
+    def __init__(self):
+        super().__init__(sys.stdout)
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    stream = property(lambda self: sys.stdout, lambda self, _: None)
+
+
+def set_up():
+    """Gives the logger its handler and its level, once, unless the application did."""
+    if not logger.handlers:
+        logger.addHandler(_StandardOutput())
+        logger.propagate = False
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+
+
+def info(message):
+    """Prints a line."""
+    logger.info("%s", message)
+
+
+def verbose():
+    """Whether messages and progress bars are shown, as Keras' ``verbose``: 1 or 0."""
+    return int(logger.isEnabledFor(logging.INFO))
+
+
+@contextlib.contextmanager
+def quiet(quiet=True):
+    """Within it, where ``quiet`` is true, the library shows no messages and no progress bars."""
+    level = logger.level
+    if quiet:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+set_up()

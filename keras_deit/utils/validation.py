@@ -1,0 +1,64 @@
+"""Checks of arguments that several packages take."""
+
+import operator
+
+from keras_deit.utils.errors import UserError
+
+
+def positive_integers(**values):
+    """The named values as ints, in their order.
+
+    Raises:
+        UserError: one of them is not an integer, 1 or more.
+    """
+    for name, value in values.items():
+        if _integer(value) < 1:
+            raise UserError(f"{name} {value!r}: expected an integer, 1 or more")
+    return tuple(map(operator.index, values.values()))
+
+
+def height_and_width(image_size):
+    """An image size, an int or (height, width) in pixels, as (height, width).
+
+    Raises:
+        UserError: anything else.
+    """
+    sides = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    sides = tuple(map(_integer, sides))
+    if len(sides) != 2 or min(sides) < 1:
+        raise UserError(f"image_size {image_size!r}: expected an int or (height, width), in pixels")
+    return sides
+
+
+def class_name_tuple(class_names, num_classes):
+    """``class_names`` as a tuple of str, or None where they are None.
+
+    Raises:
+        UserError: there is not one name for each class.
+    """
+    if class_names is None:
+        return None
+    if not isinstance(class_names, (tuple, list)) or len(class_names) != num_classes:
+        raise UserError(f"class_names: expected a name for each of {num_classes} classes")
+    return tuple(map(str, class_names))
+
+
+def keras_arguments(kwargs):
+    """``kwargs`` of a model's constructor, where they are what any Keras model takes.
+
+    Given ``inputs``, Keras would turn the class into one of functional models, permanently.
+
+    Raises:
+        TypeError: an argument that is not Keras' own.
+    """
+    unknown = kwargs.keys() - {"name", "dtype", "trainable"}
+    if unknown:
+        raise TypeError(f"unexpected argument {min(unknown)!r}")
+    return kwargs
+
+
+def _integer(value):
+    try:
+        return operator.index(value)
+    except TypeError:
+        return 0
