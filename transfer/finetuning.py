@@ -139,7 +139,7 @@ def prepare(row, workdir, data_dir=None, quiet=False):
     """Prepares a recipe's data where that is not done, and looks at a person's own images, whose
     classes and unreadable files it prints."""
     _begin(row)
-    with processes.noticed(workdir), processes.first_alone():
+    with processes.lost_process_is_reported(workdir), processes.first_process_first():
         if row.dataset.startswith("folder:"):
             if not processes.index():
                 folder_check.examine(row, quiet)

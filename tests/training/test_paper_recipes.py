@@ -84,7 +84,7 @@ def test_every_recipe_builds_its_model_data_and_optimizer(size, imagenet):
         assert bool(made.optimizer.use_ema) == bool(row.ema)
 
 
-def test_the_papers_numbers():
+def test_recipes_have_the_papers_values():
     tuned = kd.RECIPES["deit_base_384"]
     assert (tuned.epochs, tuned.batch_size, tuned.mode) == (30, 512, "evaluation")
     assert learning_rate(tuned) == tuned.min_lr == 5e-6

@@ -21,7 +21,7 @@ def run(tmp_path_factory, data_dir):
     return workdir, model
 
 
-def test_a_run_leaves_its_files(run):
+def test_a_run_writes_its_files(run):
     workdir, model = run
     files = {path.name for path in workdir.iterdir()}
     texts = {"plan.json", "metrics.csv", "report.md", "scores.json", "curves.png", ".lock"}
@@ -42,7 +42,7 @@ def test_a_run_leaves_its_files(run):
     assert set(rows[0]) == columns | {"epoch", "learning_rate", "images_per_second"}
 
 
-def test_a_finished_run_is_given_back_not_repeated(run, data_dir, capsys):
+def test_a_finished_run_is_returned_without_training(run, data_dir, capsys):
     workdir, model = run
     before = (workdir / "last.keras").stat().st_mtime_ns
     again = kd.train(recipe("digits_hard", "drop_path=0.3"), workdir, data_dir)
@@ -59,7 +59,7 @@ def test_a_workdir_belongs_to_one_recipe(run, data_dir):
 EAGER = "run_eagerly=true"
 
 
-def test_the_variant_is_what_is_trained(run):
+def test_the_recipes_variant_is_trained(run):
     assert json.loads((run[0] / "plan.json").read_text())["run"]["model"].startswith(
         "deit_digits_distilled, "
     )
@@ -89,7 +89,7 @@ def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
 
 
 @pytest.mark.slow
-def test_weights_that_are_no_numbers_at_the_end_are_no_success(tmp_path, data_dir):
+def test_nan_weights_at_the_end_fail_the_run(tmp_path, data_dir):
     wild = ["lr=1e29", "warmup_epochs=0", "epochs=1", "passes=1", EAGER]
     says = r"the validation loss is nan after epoch 1, step 1; there is no checkpoint yet"
     with pytest.raises(kd.UserError, match=says):
@@ -97,7 +97,7 @@ def test_weights_that_are_no_numbers_at_the_end_are_no_success(tmp_path, data_di
     assert not (tmp_path / "last.keras").exists()
 
 
-def test_the_rate_is_that_of_the_batch_there_is(tmp_path, data_dir):
+def test_the_learning_rate_is_for_the_effective_batch(tmp_path, data_dir):
     settings = ["batch_size=512", "passes=1", "epochs=1", "optimizer=sgd", "momentum=0"]
     kd.train(recipe("digits_none", *settings), tmp_path, data_dir, quiet=True)
     run = json.loads((tmp_path / "plan.json").read_text())["run"]
@@ -107,7 +107,7 @@ def test_the_rate_is_that_of_the_batch_there_is(tmp_path, data_dir):
         kd.train(recipe("digits_none", *settings, "accumulate=64"), tmp_path / "parts", data_dir)
 
 
-def test_checkpoints_of_another_recipe_are_not_gone_on_from(tmp_path, data_dir):
+def test_checkpoints_of_another_recipe_are_not_resumed(tmp_path, data_dir):
     kd.train(recipe("digits_none", "epochs=1", "passes=1"), tmp_path, data_dir, quiet=True)
     for name in ("plan.json", "last.keras"):
         (tmp_path / name).unlink()
@@ -116,14 +116,14 @@ def test_checkpoints_of_another_recipe_are_not_gone_on_from(tmp_path, data_dir):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path, data_dir):
+def test_a_nan_loss_stops_the_run(tmp_path, data_dir):
     says = r"the loss is (nan|inf) after epoch 1, step \d; there is no checkpoint yet: in another"
     with pytest.raises(kd.UserError, match=says):
         kd.train(recipe("digits_none", "lr=1e29", "warmup_epochs=0", EAGER), tmp_path, data_dir)
     assert not (tmp_path / "last.keras").exists()
 
 
-def test_a_run_starts_from_weights(run, tmp_path, data_dir):
+def test_a_run_starts_from_given_weights(run, tmp_path, data_dir):
     start = run[0] / "best.keras"
     still = ["lr=1e-12", "warmup_lr=0", "min_lr=0", "weight_decay=0", "epochs=1"]
     row = recipe("digits_none", f"start={start}", "variant=deit_digits_distilled", *still)
@@ -132,7 +132,7 @@ def test_a_run_starts_from_weights(run, tmp_path, data_dir):
         np.testing.assert_allclose(one, two, atol=1e-7)
 
 
-def test_a_class_head_learns_from_a_teacher_too(run, tmp_path, data_dir):
+def test_a_class_head_can_learn_from_a_teacher(run, tmp_path, data_dir):
     teacher = f"teacher={run[0] / 'teacher' / 'last.keras'}"
     row = recipe("digits_hard", "variant=deit_digits", "token=false", teacher)
     assert not kd.train(row, tmp_path, data_dir, quiet=True).distilled
@@ -151,7 +151,7 @@ def test_a_moving_average_is_kept_beside_the_weights(tmp_path, data_dir):
     assert "| average |" in (tmp_path / "report.md").read_text()
 
 
-def test_a_regnet_is_no_student(run, tmp_path, data_dir):
+def test_a_regnet_cannot_be_distilled(run, tmp_path, data_dir):
     teacher = f"teacher={run[0] / 'teacher' / 'last.keras'}"
     with pytest.raises(kd.UserError, match="no distillation token"):
         kd.train(recipe("digits_hard", "variant=regnety_digits", teacher), tmp_path, data_dir)
@@ -171,7 +171,7 @@ def test_an_unusable_workdir_is_named(tmp_path, data_dir):
         kd.train(recipe(), "", data_dir)
 
 
-def test_a_file_that_is_no_model_runs_nothing(tmp_path):
+def test_a_file_that_is_no_model_is_refused(tmp_path):
     for content in (b"", b"not a model", b"\x80\x04cos\nsystem\n."):
         (tmp_path / "bad.keras").write_bytes(content)
         with pytest.raises(kd.UserError, match=r"bad\.keras"):
