@@ -1,4 +1,4 @@
-"""Every field of a recipe changes what a run comes to, and how it is run changes nothing."""
+"""Every field of a recipe changes a run's results; how it is executed does not."""
 
 import csv
 import dataclasses
@@ -55,7 +55,7 @@ def test_a_repeated_run_gives_equal_losses(teacher, graph, tmp_path, data_dir):
     assert losses_of(teacher, tmp_path, data_dir, *MODES["graph"]) == graph
 
 
-# Another value of each field that a short run must feel, in its losses or scores.
+# Another value of each field, which must change the losses of a short run.
 CHANGES = {
     "train_split": "validation",
     "train_fraction": "0.2",
@@ -81,7 +81,6 @@ CHANGES = {
     "no_decay": "bias",
     "drop_path": "0.6",
     "dropout": "0.3",
-    "mode": "evaluation",
     "trainable": "heads",
     "optimizer": "sgd",
     "momentum": "0.1",
@@ -94,14 +93,14 @@ CHANGES = {
     "reduction": "elements",
     "seed": "1",
 }
-BESIDE = {  # what makes a field felt
+BESIDE = {  # other fields, without which a field has no effect
     "pad": ["crop=padded"],
     "tau": ["distillation=soft"],
     "reduction": ["distillation=soft"],
     "no_decay": ["weight_decay=5"],
     "momentum": ["optimizer=sgd"],
 }
-ELSEWHERE = {  # fields that change no loss of a run, and what tests them
+ELSEWHERE = {  # fields that change no loss of such a run, and the test of each
     "note": "test_a_run_writes_its_files",
     "variant": "test_the_recipes_variant_is_trained",
     "dataset": "test_what_is_not_there_is_said",
@@ -169,6 +168,6 @@ def test_scores_are_of_the_validation_split(teacher, tmp_path, data_dir):
 @pytest.mark.slow
 def test_accumulation_gives_equal_losses(teacher, tmp_path, data_dir):
     settings = [*MODES["graph"], "accumulate=4", "drop_path=0"]
-    parts = losses_of(teacher, tmp_path / "parts", data_dir, *settings)
-    whole = losses_of(teacher, tmp_path / "whole", data_dir, *settings[:1], "drop_path=0")
-    np.testing.assert_allclose(parts, whole, rtol=1e-5)
+    accumulated = losses_of(teacher, tmp_path / "accumulated", data_dir, *settings)
+    at_once = losses_of(teacher, tmp_path / "at_once", data_dir, *settings[:1], "drop_path=0")
+    np.testing.assert_allclose(accumulated, at_once, rtol=1e-5)

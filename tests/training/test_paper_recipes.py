@@ -14,8 +14,8 @@ from PIL import Image
 import keras_deit as kd
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.data import datasets
-from keras_deit.training.from_recipe import compile_for, model_for
-from keras_deit.training.optimization import learning_rate
+from keras_deit.training import from_recipe
+from keras_deit.training.from_recipe import learning_rate
 
 PAPER = [name for name in kd.RECIPES if not name.startswith("digits")]
 FAMILIES = ("", "_soft", "_hard", "_distilled", "_384", "_distilled_384")

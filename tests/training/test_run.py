@@ -1,3 +1,5 @@
+"""A training run: its files, its errors, what it starts from and what it returns."""
+
 import csv
 import dataclasses
 import json
@@ -52,7 +54,7 @@ def test_a_finished_run_is_returned_without_training(run, data_dir, capsys):
 
 
 def test_a_workdir_belongs_to_one_recipe(run, data_dir):
-    with pytest.raises(kd.UserError, match=r"another recipe \(epochs 2 -> 3\)"):
+    with pytest.raises(kd.UserError, match=r"a different recipe \(epochs 2 -> 3\)"):
         kd.train(recipe("digits_hard", "drop_path=0.3", "epochs=3"), run[0], data_dir)
 
 
@@ -66,7 +68,7 @@ def test_the_recipes_variant_is_trained(run):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "says"),
+    ("name", "settings", "message"),
     [
         ("digits_none", ["variant=deit_huge"], "unknown variant 'deit_huge': expected one of"),
         ("digits_hard", ["teacher=nobody"], "checkpoint file, or a recipe: digits_teacher"),
@@ -81,8 +83,8 @@ def test_the_recipes_variant_is_trained(run):
         ("digits_teacher", ["accumulate=2"], "cannot accumulate gradients"),
     ],
 )
-def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
-    with pytest.raises(kd.UserError, match=says) as error:
+def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, message):
+    with pytest.raises(kd.UserError, match=message) as error:
         kd.train(kd.override(kd.RECIPES[name], settings), tmp_path, data_dir)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "metrics.csv").exists()
@@ -90,10 +92,10 @@ def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
 
 @pytest.mark.slow
 def test_nan_weights_at_the_end_fail_the_run(tmp_path, data_dir):
-    wild = ["lr=1e29", "warmup_epochs=0", "epochs=1", "passes=1", EAGER]
-    says = r"the validation loss is nan after epoch 1, step 1; there is no checkpoint yet"
-    with pytest.raises(kd.UserError, match=says):
-        kd.train(recipe("digits_none", *wild), tmp_path, data_dir, quiet=True)
+    diverging = ["lr=1e29", "warmup_epochs=0", "epochs=1", "passes=1", EAGER]
+    message = r"the validation loss is nan after epoch 1, step 1; there is no checkpoint yet"
+    with pytest.raises(kd.UserError, match=message):
+        kd.train(recipe("digits_none", *diverging), tmp_path, data_dir, quiet=True)
     assert not (tmp_path / "last.keras").exists()
 
 
@@ -101,32 +103,33 @@ def test_the_learning_rate_is_for_the_effective_batch(tmp_path, data_dir):
     settings = ["batch_size=512", "passes=1", "epochs=1", "optimizer=sgd", "momentum=0"]
     kd.train(recipe("digits_none", *settings), tmp_path, data_dir, quiet=True)
     run = json.loads((tmp_path / "plan.json").read_text())["run"]
-    assert run["batch"] == "90 on 1 device (all there are, fewer than 512)"
+    assert run["devices"] == "1 CPU device"
+    assert run["batch"] == "90 images (all there are, fewer than 512)"
     assert "0.00703125 at 90" in run["learning rate"]
     with pytest.raises(kd.UserError, match="batch_size=90: expected a multiple of accumulate=64"):
-        kd.train(recipe("digits_none", *settings, "accumulate=64"), tmp_path / "parts", data_dir)
+        kd.train(recipe("digits_none", *settings, "accumulate=64"), tmp_path / "micro", data_dir)
 
 
 def test_checkpoints_of_another_recipe_are_not_resumed(tmp_path, data_dir):
     kd.train(recipe("digits_none", "epochs=1", "passes=1"), tmp_path, data_dir, quiet=True)
     for name in ("plan.json", "last.keras"):
         (tmp_path / name).unlink()
-    with pytest.raises(kd.UserError, match=r"belongs to another recipe \(seed 0 -> 1\)"):
+    with pytest.raises(kd.UserError, match=r"started with a different recipe \(seed 0 -> 1\)"):
         kd.train(recipe("digits_none", "epochs=1", "passes=1", "seed=1"), tmp_path, data_dir)
 
 
 @pytest.mark.slow
 def test_a_nan_loss_stops_the_run(tmp_path, data_dir):
-    says = r"the loss is (nan|inf) after epoch 1, step \d; there is no checkpoint yet: in another"
-    with pytest.raises(kd.UserError, match=says):
+    message = r"the loss is (nan|inf) after epoch 1, step \d; there is no checkpoint yet: in another"
+    with pytest.raises(kd.UserError, match=message):
         kd.train(recipe("digits_none", "lr=1e29", "warmup_epochs=0", EAGER), tmp_path, data_dir)
     assert not (tmp_path / "last.keras").exists()
 
 
 def test_a_run_starts_from_given_weights(run, tmp_path, data_dir):
     start = run[0] / "best.keras"
-    still = ["lr=1e-12", "warmup_lr=0", "min_lr=0", "weight_decay=0", "epochs=1"]
-    row = recipe("digits_none", f"start={start}", "variant=deit_digits_distilled", *still)
+    frozen = ["lr=1e-12", "warmup_lr=0", "min_lr=0", "weight_decay=0", "epochs=1"]
+    row = recipe("digits_none", f"start={start}", "variant=deit_digits_distilled", *frozen)
     model = kd.train(row, tmp_path, data_dir, quiet=True)
     for one, two in zip(model.get_weights(), kd.load(start).get_weights(), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-7)
@@ -137,7 +140,7 @@ def test_a_class_head_can_learn_from_a_teacher(run, tmp_path, data_dir):
     row = recipe("digits_hard", "variant=deit_digits", "token=false", teacher)
     assert not kd.train(row, tmp_path, data_dir, quiet=True).distilled
     assert "through the class head" in (tmp_path / "report.md").read_text()
-    with pytest.raises(kd.UserError, match="which token=False leaves untaught"):
+    with pytest.raises(kd.UserError, match="which token=False leaves untrained"):
         kd.train(recipe("digits_hard", "token=false", teacher), tmp_path / "both", data_dir)
 
 
@@ -165,7 +168,7 @@ def test_an_unusable_workdir_is_named(tmp_path, data_dir):
         kd.train(recipe(), tmp_path / "file" / "run", data_dir)
     for content in ("[]", '{"recipe": 5}', '{"recipe": null}'):
         (tmp_path / "plan.json").write_text(content)
-        with pytest.raises(kd.UserError, match="not a plan of ours"):
+        with pytest.raises(kd.UserError, match="was not written by keras_deit"):
             kd.train(recipe(), tmp_path, data_dir)
     with pytest.raises(kd.UserError, match="an empty workdir"):
         kd.train(recipe(), "", data_dir)
