@@ -31,6 +31,14 @@ def test_a_note_holds_the_papers_score_and_its_table(name):
     assert score or "Expected top-1: not published." in note
 
 
+METHODS = ("", "_soft", "_hard", "_distilled", "_distilled_1000", "_384", "_distilled_384")
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "base"])
+def test_each_size_of_the_paper_has_each_of_its_methods(size):
+    assert kd.RECIPES.keys() >= {f"deit_{size}{method}" for method in METHODS}
+
+
 @pytest.mark.parametrize("name", [*kd.RECIPES, *kd.VARIANTS])
 def test_a_search_for_a_full_name_finds_its_row(name):
     files = (ROOT / "keras_deit" / "configs").glob("*.py")
