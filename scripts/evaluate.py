@@ -29,7 +29,9 @@ def main():
         raise kd.UserError(f"the model has {classes} classes and the data {batches.num_classes}")
     scores = kd.evaluate(model, batches, verbose=1)
     shape = "x".join(map(str, size))
-    print(f"{batches.images:,} images of {DATASET.value} {SPLIT.value}, {shape}, crop {CROP.value}")
+    print(
+        f"{batches.info.images:,} images of {DATASET.value} {SPLIT.value}, {shape}, crop {CROP.value}"
+    )
     print(table(scores))
     _print_published()
 
