@@ -140,7 +140,7 @@ def load(name, split, data_dir=None):
         ...     digits = datasets.load("digits/0to4", "train[:10]", data_dir)
         ...     image, label = digits[0]
         >>> len(digits), image.shape, label
-        (10, (8, 8, 3), 0)
+        (10, (8, 8, 3), 2)
     """
     if name.startswith("folder:"):
         return _load_folder(name, split)

@@ -38,7 +38,7 @@ def draw(rng):
         >>> import numpy as np
         >>> from keras_deit.data.randaugment import draw
         >>> [name for name, _ in draw(np.random.default_rng(1))]
-        ['Sharpness', 'Equalize']
+        ['Color']
     """
     choices, applied, negative = rng.random((3, DRAWN)).tolist()
     levels = rng.normal(MEAN_LEVEL, LEVEL_SPREAD, DRAWN).tolist()

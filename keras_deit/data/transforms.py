@@ -148,8 +148,8 @@ def normalize(images, out=None):
         >>> import keras_deit as kd
         >>> import numpy as np
         >>> from keras_deit.data.transforms import normalize
-        >>> normalize(np.full((1, 1, 3), 255, np.uint8)).round(2).tolist()
-        [[[2.25, 2.43, 2.64]]]
+        >>> normalize(np.full((1, 1, 3), 255, np.uint8)).round(2)
+        array([[[2.25, 2.43, 2.64]]], dtype=float32)
     """
     if out is None:
         out = np.empty(images.shape, np.float32)
