@@ -25,7 +25,7 @@ def main():
     ablation.report(rows, output)
 
     test = datasets.load("digits", "test", output / "data")
-    digits = [test[i] for i in test.fraction(0.0, np.random.default_rng(0))]
+    digits = [test[i] for i in test.subset_indices(0.0, np.random.default_rng(0))]
     images = np.stack([image for image, _ in sorted(digits, key=lambda pair: pair[1])])
     model = kd.load(ablation.folder(output, "hard", 0) / "last.keras")
     plots.attention_maps(model, images, output / "attention_maps.png")

@@ -7,7 +7,7 @@ from absl import flags
 from scripts import command  # before TensorFlow
 
 import keras_deit as kd  # isort: skip
-from keras_deit.data.folders import images_in
+from keras_deit.data.folders import image_paths
 from keras_deit.evaluation import plots
 from keras_deit.evaluation.prediction import names, predict
 
@@ -21,7 +21,7 @@ SHOWN = 64  # images in the picture
 
 
 def main(*words):
-    paths = images_in(words)
+    paths = image_paths(words)
     if OUTPUT.value and not OUTPUT.value.endswith(".png"):
         raise kd.UserError(f"--output={OUTPUT.value}: expected a .png")
     fields = {"image_size": IMAGE_SIZE.value} if IMAGE_SIZE.value else {}

@@ -11,7 +11,7 @@ import numpy as np
 
 import keras_deit as kd
 from keras_deit.data import datasets
-from keras_deit.data.samples import too_many
+from keras_deit.data.reading import too_many_unreadable
 from keras_deit.data.seeding import SUBSET, generator
 from keras_deit.data.transforms import evaluation_view
 from keras_deit.evaluation.inference import predictor
@@ -64,7 +64,7 @@ def probe(model, task, workdir, overrides=(), data_dir=None, quiet=False):
     training = datasets.load(row.dataset, row.train_split, data_dir)
     testing = datasets.load(row.dataset, row.validation_split, data_dir)
     check_classes(training, testing, row)
-    chosen = training.fraction(row.train_fraction, generator(row.subset, 0, SUBSET))
+    chosen = training.subset_indices(row.train_fraction, generator(row.subset, 0, SUBSET))
     features = _features(model)
     known = _seen(features, training, chosen, row, quiet)
     asked = _seen(features, testing, np.arange(len(testing)), row, quiet)
@@ -111,7 +111,7 @@ def _seen(features, dataset, indices, row, quiet):
                 labels += [label for _, label in rows]
             bar.update(min(at + BATCH, len(indices)))
     if len(damaged) > row.max_damaged:
-        raise too_many(len(damaged), damaged[-1], row.max_damaged)
+        raise too_many_unreadable(len(damaged), damaged[-1], row.max_damaged)
     for reason in damaged:
         warnings.warn(f"{reason}: left out", stacklevel=2)
     return np.concatenate(found), np.array(labels)

@@ -8,7 +8,7 @@ from keras_deit import data
 from keras_deit.configs.recipe import Recipe
 from keras_deit.configs.recipes import RECIPES
 from keras_deit.configs.variants import VARIANTS
-from keras_deit.data.batches import user_errors
+from keras_deit.data.pipeline import user_errors
 from keras_deit.distribution import Strategy, processes
 from keras_deit.training import from_recipe, report
 from keras_deit.training.callbacks import RunCallback
