@@ -116,14 +116,14 @@ class Journal(keras.callbacks.Callback):
 
     def _validate(self):
         row = {}
-        for name, of in evaluate(self.predict, self.validation, each=self.pause).items():
+        for name, of in evaluate(self.predict, self.validation, before_batch=self.pause).items():
             if of is not None:
                 prefix = "val_" if name == "fused" else f"val_{name}_"
                 row[f"{prefix}accuracy"] = of.top1
                 row |= {"val_top5": of.top5, "val_loss": of.loss} if name == "fused" else {}
         if self.model.optimizer.use_ema:
             self.average()
-            scores = evaluate(self.averaged, self.validation, each=self.pause)
+            scores = evaluate(self.averaged, self.validation, before_batch=self.pause)
             row["val_ema_accuracy"] = scores["fused"].top1
         return row
 

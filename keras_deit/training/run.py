@@ -106,12 +106,12 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
                     callbacks=[journal, progress] if writes and not quiet else [journal],
                 )
         journal.finish()
-        scores = {"last": evaluate(journal.predict, validation, each=journal.pause)}
+        scores = {"last": evaluate(journal.predict, validation, before_batch=journal.pause)}
         if recipe.ema:
             average = journal.average()
             if writes:
                 atomic_write(workdir / "average.keras", average.save)
-            scores["average"] = evaluate(journal.averaged, validation, each=journal.pause)
+            scores["average"] = evaluate(journal.averaged, validation, before_batch=journal.pause)
     damaged = len(training.samples.damaged) + len(validation.damaged)
     damaged = int(processes.each(damaged).sum())
     plan["run"]["damaged"] = f"{damaged} images were left out"
