@@ -5,7 +5,7 @@ from absl import flags
 from scripts import command  # before TensorFlow
 
 import keras_deit as kd  # isort: skip
-from keras_deit.exports import QUANTIZATIONS, spread, table
+from keras_deit.exports import QUANTIZATIONS, sample_images, table
 
 MODEL = flags.DEFINE_string("model", None, "A published name or a file.", required=True)
 VARIANT = flags.DEFINE_enum("variant", None, list(kd.VARIANTS), "What a file's weights are of.")
@@ -47,12 +47,12 @@ def main():
         overwrite=OVERWRITE.value,
     )
     print(table([report]))
-    if report.kept:
-        print(f"not in calibrated eight bits: {report.kept}")
+    if report.higher_precision:
+        print(f"kept in higher precision than int8: {report.higher_precision}")
 
 
 def _images(split, count, size):
-    return spread(DATASET.value, split, count, DATA_DIR.value, size, CROP.value)
+    return sample_images(DATASET.value, split, count, DATA_DIR.value, size, CROP.value)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from scripts import command  # before TensorFlow
 import keras_deit as kd  # isort: skip
 from keras_deit.data.folders import image_paths
 from keras_deit.evaluation import plots
-from keras_deit.evaluation.prediction import names, predict
+from keras_deit.evaluation.prediction import predict
 
 MODEL = flags.DEFINE_string("model", None, "A published name or a file.", required=True)
 VARIANT = flags.DEFINE_enum("variant", None, list(kd.VARIANTS), "What a file's weights are of.")
@@ -26,7 +26,7 @@ def main(*words):
         raise kd.UserError(f"--output={OUTPUT.value}: expected a .png")
     fields = {"image_size": IMAGE_SIZE.value} if IMAGE_SIZE.value else {}
     model = kd.load(MODEL.value, VARIANT.value, **fields)
-    called, shown, failed = names(model), [], 0
+    called, shown, failed = model.class_labels, [], 0
     for path, image, shares in predict(model, paths, IMAGE_SIZE.value, CROP.value):
         if image is None:
             print(f"{path}: {shares}", file=sys.stderr)

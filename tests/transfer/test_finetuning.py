@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
-from keras_deit.evaluation.prediction import names, predict
 from keras_deit.training.optimization import learning_rate
 from keras_deit.weights.names import variables
 from tests.conftest import TINY
@@ -227,26 +226,6 @@ def test_class_names_go_where_the_model_goes(tiny, tmp_path):
         assert kd.load(tmp_path / path).class_names == tiny.class_names
     with pytest.raises(kd.UserError, match="expected a name for each of 5"):
         kd.DeiT(8, 2, 8, 1, 2, num_classes=5, class_names=["a"])
-
-
-def test_predictions_are_the_models_and_name_what_cannot_be_read(tmp_path, tiny, photographs):
-    from PIL import Image
-
-    paths = [tmp_path / "a.png", tmp_path / "b.jpg", tmp_path / "none.png", tmp_path / "c.png"]
-    for path, photograph in zip((paths[0], paths[3]), photographs, strict=True):
-        Image.fromarray(photograph).save(path)
-    paths[1].write_text("no image")
-    found = list(predict(tiny, paths, crop=0.5))
-    assert [path for path, *_ in found] == paths
-    assert [image is None for _, image, _ in found] == [False, True, True, False]
-    assert "no known format" in found[1][2]
-    assert found[2][2] == "No such file or directory"
-    for _, image, shares in (found[0], found[3]):
-        logits = np.array(tiny(image[None]))[0]
-        np.testing.assert_allclose(shares, np.exp(logits) / np.exp(logits).sum(), rtol=1e-4)
-    assert names(tiny)[4] == "class 4"
-    with pytest.raises(kd.UserError, match="expected image_size"):
-        next(predict(kd.build("regnety_digits"), paths))
 
 
 def test_a_task_is_frozen():
