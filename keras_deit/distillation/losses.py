@@ -99,7 +99,7 @@ class Distillation:
 
     def check(self, student):
         """Raises UserError, before any training, when teacher and student do not fit together."""
-        if not hasattr(student, "distilled"):
+        if getattr(student, "image_size", None) is None:  # as a convnet's
             raise UserError(
                 f"{type(student).__name__} cannot be distilled: expected a DeiT student"
             )
