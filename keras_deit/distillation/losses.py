@@ -149,7 +149,7 @@ class Distillation:
         Raises:
             UserError: they do not.
         """
-        if not hasattr(student, "distilled"):
+        if getattr(student, "image_size", None) is None:  # as a convnet's
             raise UserError(
                 f"{type(student).__name__} cannot be distilled: expected a DeiT student"
             )

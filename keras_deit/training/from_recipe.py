@@ -9,7 +9,8 @@ from keras_deit.configs.variants import VARIANTS
 from keras_deit.distillation import Distillation
 from keras_deit.distillation.losses import WEIGHTED_MEAN
 from keras_deit.distribution import replicas
-from keras_deit.models import build as build_model
+from keras_deit.models.factory import build as build_model
+from keras_deit.models.factory import family_of
 from keras_deit.training.optimizers import SGD, AdamW, Lamb, WarmupCosine
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.keras_private import all_layers
@@ -136,14 +137,16 @@ def build(recipe, class_names, steps_per_epoch, teacher=None):
 
 
 def _model(recipe, class_names):
-    kind = _model_class(recipe)
-    fields = {"num_classes": len(class_names), "image_size": recipe.image_size}
-    if kind.supports_distillation:
-        fields |= {"drop_path": recipe.drop_path, "dropout": recipe.dropout}
-    elif recipe.distillation != "none":
+    family = _family(recipe)
+    if recipe.distillation != "none" and "distilled" not in family.constructor_arguments():
         raise UserError(f"{recipe.variant} has no distillation token: expected a distilled DeiT")
-    if recipe.accumulate > 1 and not kind.supports_accumulation:
+    if recipe.accumulate > 1 and not family.supports_accumulation:
         raise UserError(f"{recipe.variant} cannot accumulate gradients: expected accumulate=1")
+
+    fields = {"num_classes": len(class_names), "image_size": recipe.image_size}
+    for rate in ("drop_path", "dropout"):
+        if rate in family.constructor_arguments():
+            fields[rate] = getattr(recipe, rate)
 
     if recipe.start is None:
         model = build_model(recipe.variant, **fields)
@@ -155,14 +158,15 @@ def _model(recipe, class_names):
     return model
 
 
-def _model_class(recipe):
+def _family(recipe):
+    """The class of the recipe's model."""
     if recipe.variant is None:
         return describe(recipe.start).kind
     if recipe.variant not in VARIANTS:
         raise UserError(
             f"unknown variant {recipe.variant!r}: expected one of {', '.join(VARIANTS)}"
         )
-    return describe(recipe.variant).kind
+    return family_of(recipe.variant)
 
 
 def freeze(model, trainable):
@@ -237,9 +241,9 @@ def _jit_compile(recipe, model):
     """Whether XLA compiles the training step: True, False, or Keras' "auto"."""
     on_jax = keras.backend.backend() == "jax"
 
-    # Replicas that share batch statistics exchange them inside the forward pass, which XLA cannot
-    # compile.
-    possible = on_jax or replicas.count() == 1 or not model.shares_batch_statistics
+    # Models with batch statistics, for which gradients of micro-batches do not add up, exchange
+    # them between replicas inside the forward pass, which XLA cannot compile.
+    possible = on_jax or replicas.count() == 1 or model.supports_accumulation
     if recipe.jit_compile == "true" and not possible:
         raise UserError("jit_compile=true: expected auto for a RegNetY on several replicas")
 

@@ -1,4 +1,5 @@
-"""Ten training steps against the official formulas in PyTorch (programs/make_training_goldens.py)."""
+"""Ten training steps, compared with the official formulas in PyTorch, which
+programs/make_training_goldens.py ran."""
 
 import keras
 import numpy as np
@@ -57,7 +58,8 @@ def train(case, truth, start, kind=kd.DeiT, **changes):
 
 
 def mismatches(tensors, truth, start):
-    """The names of the tensors that are not the golden's: 1e-4 in every weight, and 1 % of the movement."""
+    """The names of the tensors that differ from the golden's by more than 1e-4 in a weight, or 1 %
+    of the movement."""
     names = []
     for name, value in tensors:
         expected, before = truth[name], start["weights/" + name.split("/", 2)[2]]

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_deit as kd
 from keras_deit.distribution import Strategy, processes

@@ -9,7 +9,7 @@ import pytest
 
 import keras_deit as kd
 from keras_deit.distribution import Strategy, replicas
-from tests.conftest import ROOT, recipe
+from tests.conftest import ROOT
 
 START = """
 import sys

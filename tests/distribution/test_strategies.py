@@ -140,10 +140,14 @@ def test_accumulation_refuses_a_summed_loss(tiny):
 def test_a_batch_that_does_not_divide_into_micro_batches_is_refused(tiny):
     images, labels = np.zeros((5, 24, 16, 3), "float32"), np.eye(5, dtype="float32")
     tiny.compile("sgd", kd.loss(None), accumulate=2, jit_compile=False)
-    with pytest.raises(kd.UserError, match="does not divide into 2 micro-batches: expected a multiple"):
+    with pytest.raises(
+        kd.UserError, match="does not divide into 2 micro-batches: expected a multiple"
+    ):
         tiny.fit(images, labels, batch_size=5, verbose=0)
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)  # 4 and 1
-    with pytest.raises(tf.errors.InvalidArgumentError, match="does not divide into 2 micro-batches"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="does not divide into 2 micro-batches"
+    ):
         tiny.fit(batches, shuffle=False, verbose=0)
 
 
@@ -151,7 +155,9 @@ def test_a_batch_must_divide_among_devices(monkeypatch):
     Strategy("single").check_batch(recipe("digits_none", "batch_size=60"))
     check_batch = strategies.check_batch
     check_batch(recipe("digits_none", "batch_size=60"), 8)  # MirroredStrategy divides unequally
-    with pytest.raises(kd.UserError, match="in 2 micro-batches on 8 devices: expected a multiple of 16"):
+    with pytest.raises(
+        kd.UserError, match="in 2 micro-batches on 8 devices: expected a multiple of 16"
+    ):
         check_batch(recipe("digits_none", "batch_size=60", "accumulate=2"), 8)
     monkeypatch.setattr(strategies.processes, "count", lambda: 2)
     with pytest.raises(kd.UserError, match="batch_size=60 on 8 devices: expected a multiple of 8"):

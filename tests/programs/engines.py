@@ -94,7 +94,6 @@ def distance(results, expected, case):
 
 
 def main(output, kind, *cases):
-    import keras_deit as kd
     from keras_deit.distribution import Strategy, processes, replicas
 
     strategy = Strategy("mirrored" if kind == "mirrored" else "auto")
@@ -103,8 +102,12 @@ def main(output, kind, *cases):
         for case in cases:
             model = _model(case, strategy.device_count)
             before = model.get_weights()
-            logs = model.fit(_batches(kind, strategy.device_count), verbose=0, shuffle=False).history
-            scores = model.evaluate(_batches(kind, strategy.device_count), verbose=0, return_dict=True)
+            logs = model.fit(
+                _batches(kind, strategy.device_count), verbose=0, shuffle=False
+            ).history
+            scores = model.evaluate(
+                _batches(kind, strategy.device_count), verbose=0, return_dict=True
+            )
             results[f"{case}/logs"] = [logs[name][0] for name in sorted(logs)]
             results[f"{case}/scores"] = [scores[name] for name in sorted(scores)]
             averages = [np.array(x) for x in model.optimizer.averages]
@@ -139,6 +142,7 @@ def _model(case, device_count):
     import keras
 
     import keras_deit as kd
+
     options = CASES[case]
     row = kd.Recipe(
         "",

@@ -120,7 +120,9 @@ def test_checkpoints_of_another_recipe_are_not_resumed(tmp_path, data_dir):
 
 @pytest.mark.slow
 def test_a_nan_loss_stops_the_run(tmp_path, data_dir):
-    message = r"the loss is (nan|inf) after epoch 1, step \d; there is no checkpoint yet: in another"
+    message = (
+        r"the loss is (nan|inf) after epoch 1, step \d; there is no checkpoint yet: in another"
+    )
     with pytest.raises(kd.UserError, match=message):
         kd.train(recipe("digits_none", "lr=1e29", "warmup_epochs=0", EAGER), tmp_path, data_dir)
     assert not (tmp_path / "last.keras").exists()

@@ -6,9 +6,9 @@ import json
 import keras
 import numpy as np
 import pytest
+from keras_deit.training.optimization import learning_rate
 
 import keras_deit as kd
-from keras_deit.training.optimization import learning_rate
 from keras_deit.weights.names import variables
 from tests.conftest import TINY
 from transfer import TASKS, finetune, recipe
