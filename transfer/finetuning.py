@@ -152,7 +152,7 @@ def prepare(row, workdir, data_dir=None, quiet=False):
 def _begin(row):
     """Meets the other processes and makes the devices, which comes before all else that TensorFlow
     does."""
-    strategies.join(row)
+    strategy = Strategy(row.strategy)
     strategies.scope(row)
 
 
