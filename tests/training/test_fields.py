@@ -103,10 +103,10 @@ BESIDE = {  # other fields, without which a field has no effect
 ELSEWHERE = {  # fields that change no loss of such a run, and the test of each
     "note": "test_a_run_writes_its_files",
     "variant": "test_the_recipes_variant_is_trained",
-    "dataset": "test_what_is_not_there_is_said",
+    "dataset": "test_errors_name_missing_datasets",
     "image_size": "test_wrong_recipes_are_refused",
-    "eval_crop": "test_the_evaluation_crop_is_what_is_seen",
-    "max_damaged": "test_too_many_damaged_images_stop_the_training",
+    "eval_crop": "test_eval_crop_is_the_center_crop_ratio",
+    "max_damaged": "test_too_many_unreadable_images_stop_training",
     "validation_split": "test_scores_are_of_the_validation_split",
     "teacher": "test_another_teacher_changes_the_losses",
     "start": "test_a_run_starts_from_given_weights",
