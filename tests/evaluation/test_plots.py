@@ -23,7 +23,8 @@ def saved(monkeypatch):
     def keep(figure, path):
         figures.append(figure)
         save(figure, path)
-        assert Image.open(path).format == "PNG"
+        with Image.open(path) as image:
+            assert image.format == "PNG"
         assert [entry.name for entry in path.parent.glob("*.png")] == [path.name]
 
     monkeypatch.setattr(plots, "save", keep)

@@ -96,19 +96,19 @@ def test_sample_images_are_evenly_spaced(data_dir):
 def test_sample_images_skip_unreadable_ones(tmp_path, photographs):
     from PIL import Image
 
-    folder = tmp_path / "train" / "flower"
+    folder = tmp_path / "test" / "flower"
     folder.mkdir(parents=True)
     Image.fromarray(photographs[1]).save(folder / "a.png")
     (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:1000])
     with pytest.warns(UserWarning, match=r"b\.png.*: skipped"):
-        images = sample_images(f"folder:{tmp_path}", "train", 10, size=(16, 24))
+        images = sample_images(f"folder:{tmp_path}", "test", 10, size=(16, 24))
     assert images.shape == (1, 16, 24, 3)
     (folder / "a.png").unlink()
     with (
         pytest.warns(UserWarning, match="skipped"),
         pytest.raises(kd.UserError, match="none of 1 images can be read"),
     ):
-        sample_images(f"folder:{tmp_path}", "train", 10)
+        sample_images(f"folder:{tmp_path}", "test", 10)
 
 
 def test_settings_cannot_be_changed():

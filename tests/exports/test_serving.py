@@ -39,7 +39,7 @@ inputs = {
 for name, tensors in inputs.items():
     outputs = loaded.signatures[name](**tensors)
     outputs = {output: value.numpy() for output, value in outputs.items()}
-    outputs["class_names"] = outputs["class_names"].astype(str)
+    outputs["class_names"] = np.char.decode(outputs["class_names"].astype(bytes), "utf-8")
     np.savez(name, **outputs)
 open("metadata.json", "wb").write(loaded.metadata().numpy())
 
