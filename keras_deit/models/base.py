@@ -19,8 +19,9 @@ class ImageClassifier(DistillationTrainer, keras.Model):
     A subclass is a family of architectures. It defines ``logits``, ``features``, ``fields`` and
     the three methods for weight files below, makes all variables in ``build``, which the
     constructor calls, keeps its class head as a ``Dense`` layer in the attribute ``head``, names
-    its layers as timm does, and has a row in ``keras_deit.models.factory.FAMILIES``. The attributes below tell the rest of the library what
-    the family can do, so that nothing else asks for its type.
+    its layers as timm does, and has a row in ``keras_deit.models.factory.FAMILIES``. The
+    attributes below tell the rest of the library what the family can do, so that nothing else asks
+    for its type.
 
     Args:
         num_classes: int. Outputs of each head.
