@@ -141,8 +141,8 @@ def rule(name, files, deps, texts):
 
     if name.startswith("test_"):
         kind, where = "py_test", files[0] if folder == "tests" else folder
-        pattern = where if folder == "tests" else f"{folder}/**/*.py"
-        fields |= {"srcs": f'["tests/run.py"] + glob(["{pattern}"])', "main": '"tests/run.py"'}
+        tests = f'glob(["{folder}/**/*.py"])' if where == folder else f'["{where}"]'
+        fields |= {"srcs": f'["tests/run.py"] + {tests}', "main": '"tests/run.py"'}
         fields["args"] = f"""["{where}", "-m", "'not slow'"]"""  # scripts/test runs the slow ones
     else:
         kind = "py_binary" if f"{name}.py" in files else "py_library"
