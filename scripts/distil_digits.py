@@ -28,7 +28,7 @@ def main():
 
     # A random image of each digit, in the order of the digits.
     test = datasets.load("digits", "test", output / "data")
-    digits = [test[row] for row in test.fraction(0.0, np.random.default_rng(0))]
+    digits = [test[row] for row in test.subset_indices(0.0, np.random.default_rng(0))]
     images = np.stack([image for image, _ in sorted(digits, key=lambda pair: pair[1])])
     model = kd.load(ablation.run_folder(output, "hard", 0) / "last.keras")
     plots.attention_maps(model, images, output / "attention_maps.png")

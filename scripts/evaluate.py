@@ -29,7 +29,8 @@ def main():
 
     scores = kd.evaluate(model, batches, verbose=1)
     shape = "x".join(map(str, size))
-    print(f"{batches.images:,} images of {DATASET.value} {SPLIT.value}, {shape}, crop {CROP.value}")
+    count = f"{batches.info.images:,}"
+    print(f"{count} images of {DATASET.value} {SPLIT.value}, {shape}, crop {CROP.value}")
     print(table(scores))
     _print_published()
 

@@ -7,7 +7,7 @@ from scripts import command, model_flags
 from absl import flags
 
 import keras_deit as kd
-from keras_deit.data.folders import images_in
+from keras_deit.data.folders import image_paths
 from keras_deit.evaluation import plots
 from keras_deit.evaluation.prediction import names, predict
 
@@ -21,7 +21,7 @@ MAX_DRAWN = 64  # images in the PNG
 def main(*paths):
     if OUTPUT.value and not OUTPUT.value.endswith(".png"):
         raise kd.UserError(f"--output={OUTPUT.value}: expected a .png")
-    files = images_in(paths)
+    files = image_paths(paths)
     model = model_flags.load(model_flags.IMAGE_SIZE.value)
 
     labels = names(model)

@@ -10,8 +10,7 @@ import numpy as np
 
 import keras_deit as kd
 from keras_deit.data import datasets
-from keras_deit.data.reading import read_images
-from keras_deit.data.samples import too_many
+from keras_deit.data.reading import UnreadableImages, read_images
 from keras_deit.data.seeding import SUBSET, generator
 from keras_deit.data.transforms import evaluation_view
 from keras_deit.evaluation.inference import predictor
@@ -103,7 +102,7 @@ def _score(model, task_recipe, data_dir):
     check_classes(training, testing, task_recipe)
 
     rng = generator(task_recipe.subset, 0, SUBSET)
-    training_rows = training.fraction(task_recipe.train_fraction, rng)
+    training_rows = training.subset_indices(task_recipe.train_fraction, rng)
 
     features_of = _feature_function(model)
     features, labels = _embed(features_of, training, training_rows, task_recipe)
@@ -145,7 +144,7 @@ def _embed(features_of, dataset, rows, task_recipe):
     features = []
     labels = []
     views = []
-    reasons = []
+    unreadable = UnreadableImages(dataset.split, task_recipe.max_damaged)
     bar = progress_bar(len(rows), "image")
 
     def embed_batch():
@@ -153,9 +152,9 @@ def _embed(features_of, dataset, rows, task_recipe):
             features.append(features_of(np.stack(views))[0])
             views.clear()
 
-    for _, pair, reason in read_images(read, rows.tolist()):
+    for row, pair, reason in read_images(read, rows.tolist()):
         if reason is not None:
-            reasons.append(reason)
+            unreadable.add(row, reason)
         else:
             views.append(pair[0])
             labels.append(pair[1])
@@ -164,11 +163,8 @@ def _embed(features_of, dataset, rows, task_recipe):
         bar.add(1)
     embed_batch()
 
-    if len(reasons) > task_recipe.max_damaged or not features:
-        raise too_many(len(reasons), reasons[-1], task_recipe.max_damaged)
-    for reason in reasons:
-        warnings.warn(f"{reason}: left out", stacklevel=2)
-
+    if not features:
+        raise kd.UserError(f"no readable image in {dataset.name}, {dataset.split}")
     return np.concatenate(features), np.array(labels)
 
 

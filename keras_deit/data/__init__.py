@@ -1,5 +1,5 @@
-"""Input pipelines: ``train`` and ``evaluation`` batches of a recipe, ``images`` of any data set,
-and batches ``padded`` to one size."""
+"""Input pipelines: ``train`` and ``evaluation`` batches of a recipe, ``images`` of any dataset, and
+batches ``padded`` to one size."""
 
 from keras_deit.data.padding import padded
 from keras_deit.data.pipeline import evaluation, images, train

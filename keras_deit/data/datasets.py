@@ -1,4 +1,4 @@
-"""Data sets by name: TFDS', our own builders, a folder of class folders."""
+"""Datasets by name: TFDS', our own builders, a folder of class folders."""
 
 import contextlib
 import importlib
@@ -7,34 +7,40 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from keras_deit.data.builders import BUILDERS
 from keras_deit.data.decode import decode
 from keras_deit.data.folders import Folder
 from keras_deit.data.records import Records
 from keras_deit.utils.errors import Unreadable, UserError, reason
 
-# Builders of our own, where TFDS has none, or one whose address is dead.
-BUILDERS = {
-    "digits": ("keras_deit.data.builders.digits", "Digits"),
-    "cars196": ("keras_deit.data.builders.cars196", "Cars196"),
-    "i_naturalist2019": ("keras_deit.data.builders.i_naturalist2019", "INaturalist2019"),
-}
-KEYS = ("image", "label")
-EMBEDDED = ("digits",)  # prepared on first use from what is at hand
-CACHE_BYTES = 256 << 20  # small decoded images kept in memory
-SMALL = 1 << 14  # bytes
+KEYS = ("image", "label")  # features of a builder that names none
+CACHE_BYTES = 256 << 20  # for decoded images, per split
+SMALL = 1 << 14  # bytes of the largest decoded image that is kept
 
 
 @dataclass
 class Dataset:
-    """One split. ``dataset[i]`` is a uint8 (height, width, 3) image and its label, an int, or a
-    tuple of ints where several are right."""
+    """One split of a dataset: ``dataset[i]`` is an image and its label.
+
+    The image is uint8 (height, width, 3). The label is an int, or a tuple of ints if several
+    classes are right.
+
+    Attributes:
+        name: str. As ``load`` takes it.
+        split: str.
+        source: anything with ``len()`` and ``[i]``, which gives encoded bytes and a label.
+        class_names: tuple of str.
+
+    Raises:
+        Unreadable: by ``dataset[i]``, for an image or record that cannot be read.
+    """
 
     name: str
     split: str
-    source: object  # anything with len() and [i] giving encoded bytes and a label
+    source: object
     class_names: tuple[str, ...]
     _cache: dict = field(default_factory=dict)
-    _room: int = CACHE_BYTES
+    _cache_room: int = CACHE_BYTES
 
     def __len__(self):
         return len(self.source)
@@ -42,99 +48,152 @@ class Dataset:
     def __getitem__(self, index):
         if index in self._cache:
             return self._cache[index]
+
         data, label = self._read(index)
         try:
             image = decode(data)
-        except UserError as error:
+        except Unreadable as error:
             raise Unreadable(f"{self.where(index)}: {error}") from error
-        if image.nbytes <= min(SMALL, self._room):
-            self._room -= image.nbytes
+
+        # Decoding is most of the work for small images, such as the digits.
+        if image.nbytes <= min(SMALL, self._cache_room):
+            self._cache_room -= image.nbytes
             self._cache[index] = image, label
         return image, label
 
     def _read(self, index):
         try:
             data, label = self.source[index]
-            for one in label if isinstance(label, tuple) else (label,):
-                if not 0 <= one < self.num_classes:
-                    raise ValueError(f"its class is number {one} of {self.num_classes}")
+            for number in label if isinstance(label, tuple) else (label,):
+                if not 0 <= number < self.num_classes:
+                    raise ValueError(f"its class is number {number} of {self.num_classes}")
             return data, label
         except UserError:
             raise
-        except Exception as error:  # whatever a reader makes of damaged bytes
-            raise Unreadable(f"{self.where(index)}: damaged record: {reason(error)}") from error
-
-    def _label(self, index):
-        try:
-            return self._read(index)[1]
-        except Unreadable:
-            return -1
+        except Exception as error:  # corrupt bytes make readers raise errors of any type
+            raise Unreadable(f"{self.where(index)}: corrupt record: {reason(error)}") from error
 
     @property
     def num_classes(self):
         return len(self.class_names)
 
     def where(self, index):
-        """What a person can find an example by."""
+        """Human-readable location of an example: its file, or its place in the split."""
         path = getattr(self.source, "where", lambda _: None)(index)
         return str(path) if path else f"{self.name}, {self.split}, example {index}"
 
-    def fraction(self, share, rng):
-        """Sorted indices of a random ``share`` of each class, at least one image of it, and of
-        every example that cannot be read, which will be found out where it is used."""
-        if share == 1:
+    def subset_indices(self, fraction, rng):
+        """A random subset of the split, with the same fraction of each class.
+
+        Args:
+            fraction: float in [0, 1]. At least one image of each class is taken.
+            rng: a numpy generator.
+
+        Returns:
+            Sorted int array of indices. Those of unreadable records are among them: they are
+            skipped where they are used, and counted there.
+        """
+        if fraction == 1:
             return np.arange(len(self))
-        labels = np.array([self._label(i) for i in range(len(self))])
-        chosen = [np.flatnonzero(labels == -1)]
-        for label in np.unique(labels[labels >= 0]):
-            rows = rng.permutation(np.flatnonzero(labels == label))
-            chosen.append(rows[: max(1, round(share * len(rows)))])
+
+        labels = np.array([self._label_or_unreadable(index) for index in range(len(self))])
+        chosen = [np.flatnonzero(labels == _UNREADABLE)]
+        for label in np.unique(labels[labels != _UNREADABLE]):
+            shuffled = rng.permutation(np.flatnonzero(labels == label))
+            count = max(1, round(fraction * len(shuffled)))
+            chosen.append(shuffled[:count])
         return np.sort(np.concatenate(chosen))
+
+    def _label_or_unreadable(self, index):
+        try:
+            _, label = self._read(index)
+        except Unreadable:
+            return _UNREADABLE
+        return label
+
+
+_UNREADABLE = -1  # in place of a label
 
 
 def load(name, split, data_dir=None):
-    """Opens a split of a data set.
+    """Opens a split of a dataset.
 
     Args:
-        name: a TFDS name (with ``/config``, where it has some), one of ``BUILDERS``, or
+        name: str. A TFDS name (with ``/config``, if it has some), one of ``BUILDERS``, or
             ``folder:<path>``, a folder of class folders, see ``Folder``.
-        split: a TFDS split, slices included: "train", "train[:90%]", "train+validation".
-        data_dir: where TFDS keeps its data sets, as TFRecord or ArrayRecord; None is TFDS' own
-            default.
+        split: str. A TFDS split, slices included: "train", "train[:90%]", "train+validation".
+        data_dir: str or path. Where TFDS keeps its datasets, as TFRecord or ArrayRecord. Default:
+            TFDS' own.
+
+    Returns:
+        A ``Dataset``.
 
     Raises:
-        UserError: when the data set, the split or its files are not there: says what was looked
-            for, where, and the command that prepares it.
+        UserError: the dataset, the split or its files are not there. It says what was looked for,
+            where, and the command that prepares it.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import tempfile
+        >>> from keras_deit.data import datasets
+        >>> with tempfile.TemporaryDirectory() as data_dir:
+        ...     digits = datasets.load("digits/0to4", "train[:10]", data_dir)
+        ...     image, label = digits[0]
+        >>> len(digits), image.shape, label
+        (10, (8, 8, 3), 2)
     """
     if name.startswith("folder:"):
-        try:
-            source = Folder(name.removeprefix("folder:"), split)
-        except OSError as error:
-            raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-        return Dataset(name, split, source, source.class_names)
+        return _load_folder(name, split)
+
     builder = make_builder(name, data_dir)
     if not builder.info.splits:
         if not ready(name, data_dir):
             raise UserError(_unprepared(name, data_dir, builder))
-        import tensorflow_datasets as tfds
-
-        tfds.disable_progress_bar()
-        with contextlib.redirect_stdout(None):  # it is done before one has read of it
-            builder = prepare(name, data_dir)
+        builder = _prepare_silently(name, data_dir)
     return _open(builder, name, split)
 
 
+def _load_folder(name, split):
+    try:
+        source = Folder(name.removeprefix("folder:"), split)
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+    return Dataset(name, split, source, source.class_names)
+
+
 def ready(name, data_dir=None):
-    """Whether a data set is prepared, or will be at its first use. Raises UserError for no name."""
-    embedded = name.partition("/")[0] in EMBEDDED
-    return embedded or bool(make_builder(name, data_dir).info.splits)
+    """Whether a dataset is prepared, or will be on its first use.
+
+    Raises:
+        UserError: no dataset has that name.
+    """
+    row = BUILDERS.get(_base_name(name))
+    is_embedded = row is not None and row.embedded
+    return is_embedded or bool(make_builder(name, data_dir).info.splits)
+
+
+def _base_name(name):
+    """A dataset's name without its configuration."""
+    return name.partition("/")[0]
+
+
+def _prepare_silently(name, data_dir):
+    """``prepare`` for an embedded dataset, which takes two seconds."""
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(None):
+        return prepare(name, data_dir)
 
 
 def prepare(name, data_dir=None):
-    """Downloads what can be, and writes the data set as ArrayRecord. Returns its builder.
+    """Downloads a dataset, if it is free, and writes it as ArrayRecord.
+
+    Returns:
+        Its TFDS builder.
 
     Raises:
-        UserError: unknown name, no network, no room, or files to be downloaded by hand missing.
+        UserError: unknown name, no network, no room, or missing files to download by hand.
     """
     if name.startswith("folder:"):
         raise UserError(f"{name} is used as it is: there is nothing to prepare")
@@ -151,64 +210,72 @@ def prepare(name, data_dir=None):
 
 
 def _open(builder, name, split):
-    keys = builder.info.supervised_keys or KEYS  # which some builders do not say
+    """The ``Dataset`` of a prepared builder's split."""
+    keys = builder.info.supervised_keys or KEYS
     if len(keys) != 2 or not set(keys) <= set(builder.info.features):
         features = ", ".join(builder.info.features)
-        raise UserError(f"data set {name} is not of images and labels, but of {features}")
-    known = ", ".join(builder.info.splits)
+        raise UserError(f"dataset {name} has {features}: expected images and labels")
+
+    splits = ", ".join(builder.info.splits)
     try:
         source = Records(builder, split, keys)
     except (ValueError, KeyError, NotImplementedError) as error:
-        raise UserError(f"split {split!r} of {name} (it has {known}): {reason(error)}") from error
-    except Exception as error:  # whatever a reader makes of damaged files
+        raise UserError(f"split {split!r} of {name} (it has {splits}): {reason(error)}") from error
+    except Exception as error:  # corrupt files make readers raise errors of any type
         raise UserError(
-            f"the files of {name} in {builder.data_dir} are damaged or missing:"
+            f"the files of {name} in {builder.data_dir} are corrupt or missing:"
             f" remove that folder and prepare it again: {reason(error)}"
         ) from error
     if not len(source):
-        raise UserError(f"split {split!r} of {name} (it has {known}): expected at least one image")
-    label = builder.info.features[source.label]
-    return Dataset(name, split, source, tuple(getattr(label, "feature", label).names))
+        raise UserError(f"split {split!r} of {name} (it has {splits}): expected at least one image")
+
+    label = builder.info.features[source.label_key]
+    label = getattr(label, "feature", label)  # of a sequence of labels
+    return Dataset(name, split, source, tuple(label.names))
 
 
 def make_builder(name, data_dir):
-    """The TFDS builder of a data set, prepared or not. Raises UserError for an unknown name."""
+    """The TFDS builder of a dataset, prepared or not.
+
+    Raises:
+        UserError: unknown name, or files of it that cannot be read.
+    """
     import tensorflow_datasets as tfds
 
     try:
-        base, _, config = name.partition("/")
-        if base not in BUILDERS:
+        row = BUILDERS.get(_base_name(name))
+        if row is None:
             return tfds.builder(name, data_dir=data_dir)
-        module, kind = BUILDERS[base]
-        kind = getattr(importlib.import_module(module), kind)
-        return kind(data_dir=data_dir, config=config or None)
+        _, _, config = name.partition("/")
+        builder_class = getattr(importlib.import_module(row.module), row.class_name)
+        return builder_class(data_dir=data_dir, config=config or None)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        where = pathlib.Path(data_dir).resolve() if data_dir else "TFDS' default folder"
+        folder = pathlib.Path(data_dir).resolve() if data_dir else "TFDS' default folder"
         raise UserError(
-            f"no data set {name!r}: expected {', '.join(BUILDERS)}, a name of TensorFlow Datasets"
-            f" or folder:<path> (looked in {where})"
+            f"no dataset {name!r}: expected {', '.join(BUILDERS)}, a name of TensorFlow Datasets"
+            f" or folder:<path> (looked in {folder})"
         ) from error
     except OSError as error:
-        raise UserError(f"data set {name} cannot be kept in {data_dir}: {error}") from error
-    except Exception as error:  # of a description that is damaged
+        raise UserError(f"dataset {name} cannot be kept in {data_dir}: {error}") from error
+    except Exception as error:  # of a corrupt description
         raise UserError(
-            f"data set {name} in {data_dir} is described by a damaged dataset_info.json or"
-            f" features.json: remove its folder and prepare it again: {reason(error)}"
+            f"dataset {name} in {data_dir} has a corrupt dataset_info.json or features.json:"
+            f" remove its folder and prepare it again: {reason(error)}"
         ) from error
 
 
 def _unprepared(name, data_dir, builder):
-    where = f" --data_dir={data_dir}" if data_dir else ""
+    flag = f" --data_dir={data_dir}" if data_dir else ""
     return (
-        f"data set {name} is not prepared (looked in {builder.data_dir}):"
-        f" prepare it with 'python -m scripts.prepare --dataset={name}{where}'.{_by_hand(builder)}"
+        f"dataset {name} is not prepared (looked in {builder.data_dir}):"
+        f" prepare it with 'python -m scripts.prepare --dataset={name}{flag}'.{_by_hand(builder)}"
     )
 
 
 def _by_hand(builder):
-    """Which files belong where, for a data set that is not downloaded freely."""
+    """Which files to put where, for a dataset that cannot be downloaded freely."""
     if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         return ""
-    what = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
-    folder = pathlib.Path(builder._data_dir_root).expanduser() / "downloads" / "manual"
-    return f" Download by hand into {folder}: {what}"
+    instructions = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+    folder = pathlib.Path(builder.data_dir_root).expanduser() / "downloads" / "manual"
+    return f" Download by hand into {folder}: {instructions}"

@@ -1,231 +1,251 @@
 """Batches for ``fit``, ``evaluate`` and ``predict``: (images, labels), both float32."""
 
 import contextlib
-import os
-import warnings
 
 import numpy as np
 
 from keras_deit.data import datasets
-from keras_deit.data.samples import Samples, too_many
+from keras_deit.data.reading import UnreadableImages, try_read
+from keras_deit.data.samples import Samples
+from keras_deit.data.streaming import EpochCursor, parallel_map
 from keras_deit.data.transforms import check_crop, evaluation_view
-from keras_deit.utils.errors import Unreadable, UserError
+from keras_deit.utils.errors import UserError
 
 EVALUATION_BATCH = 256
 
 
 def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, process=(0, 1)):
-    """The recipe's augmented training images.
+    """The augmented training images of a recipe.
 
-    Each pass over it is one epoch, the first ``first_epoch``, the next the one after, so that
-    ``model.fit(train(recipe), epochs=recipe.epochs)`` sees every epoch's own order and draws. A
-    pass that is left before its end, as Keras leaves one after a look at the shapes, is begun anew.
+    Each pass over them is one epoch: the first is ``first_epoch``, the next the one after it. So
+    ``model.fit(train(recipe), epochs=recipe.epochs)`` sees every epoch's own order and
+    augmentation. A pass that is left before its end is begun anew, because Keras opens iterators
+    only to look at the shapes.
 
     Args:
         recipe: a ``Recipe``.
-        data_dir: where TFDS keeps its data sets.
-        first_epoch: the epoch of the first pass.
-        first_step: the step that the first pass begins with; those before it cost nothing.
-        workers: threads that make images; None is one for each core, 0 the caller's own. The
+        data_dir: str or path. Where TFDS keeps its datasets. Default: TFDS' own.
+        first_epoch: int. The epoch of the first pass. Default 0.
+        first_step: int. The step that the first pass begins with; those before it cost nothing.
+            Default 0.
+        workers: int. Threads that make images, 0 for the caller's own. Default: one per core. The
             batches are the same with any number.
-        process: (index, count) of the processes that train together: each gets its share of the
-            rows of every batch, whole groups of those that are mixed.
+        process: (index, count) of the processes that train together. Each gets as many rows of
+            every batch, in whole mixing groups. Default (0, 1).
 
     Returns:
-        A ``tf.data.Dataset`` of images (batch, height, width, 3), normalised, and smoothed, mixed
-        labels (batch, num_classes), with the attributes ``num_classes``, ``class_names``,
-        ``images`` (how many there are), ``batch_size``, ``steps`` (batches in an epoch: what is
-        left over is not seen in that epoch) and ``samples``, the ``Samples`` it takes.
+        ``Batches``, a ``tf.data.Dataset`` with ``info``: images (batch, height, width, 3),
+        normalized, and labels (batch, num_classes), smoothed and mixed. Images that do not fill a
+        last batch are not seen in that epoch.
+
+    Raises:
+        UserError: the dataset is not there, has one class, or has too many unreadable images; the
+            batch does not divide by the processes.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import tempfile
+        >>> recipe = kd.override(kd.RECIPES["digits_none"], ["batch_size=30"])
+        >>> with tempfile.TemporaryDirectory() as data_dir:
+        ...     batches = kd.data.train(recipe, data_dir)
+        ...     images, labels = next(iter(batches))
+        >>> batches.num_classes, batches.info.batch_size
+        (10, 30)
+        >>> tuple(images.shape), tuple(labels.shape)
+        ((30, 8, 8, 3), (30, 10))
     """
     import tensorflow as tf
 
+    from keras_deit.data.batches import Batches, BatchInfo
+
     samples = Samples(recipe, data_dir)
-    index, count = process
-    groups, rest = divmod(samples.size // samples.group, count)
-    if rest:
-        raise UserError(
-            f"a batch of {samples.size} images, mixed in groups of {samples.group}, for {count}"
-            f" processes: expected as many groups for each; --set=mix_group= gives their size, here"
-            f" at most {samples.size // count}"
-        )
+    process_index, process_count = process
+    groups = _groups_per_process(samples, process_count)
 
-    def join(place, *parts):
-        sizes = [(groups * samples.group, *part.shape[2:]) for part in parts]
-        return place[-1], *map(tf.reshape, parts, sizes)
-
-    passes = _Passes(first_epoch, first_step * groups, samples.steps * groups)
-    stream = made = _stream(
-        passes.start,
-        samples.steps * groups,
-        lambda epoch, number: samples.group_of(
-            epoch, number // groups, index * groups + number % groups
-        ),
-        ((samples.group, *samples.shape), (samples.group, samples.dataset.num_classes)),
-        workers,
+    info = BatchInfo(
+        class_names=samples.dataset.class_names,
+        images=len(samples.indices),
+        batch_size=samples.batch_size,
+        steps=samples.steps,
+        process_count=process_count,
+        unreadable=samples.unreadable.reasons,
     )
-    stream = stream.batch(groups, drop_remainder=True).map(join).prefetch(2).map(passes.hand_out)
-    if not first_step:
-        stream = stream.apply(tf.data.experimental.assert_cardinality(samples.steps))
-    stream = _described(stream, made, samples.dataset, samples.size, samples.steps)
-    stream.images, stream.samples = len(samples.indices), samples
-    return stream
+    groups_per_epoch = samples.steps * groups
+
+    # What is made in parallel is a group: the images that are mixed with each other.
+    def make_group(position):
+        epoch, number = divmod(position, groups_per_epoch)
+        step, group = divmod(number, groups)
+        return samples.make_group(epoch, step, process_index * groups + group)
+
+    def join_groups(positions, images, labels):
+        rows = groups * samples.group_size
+        images = tf.reshape(images, (rows, *images.shape[2:]))
+        labels = tf.reshape(labels, (rows, *labels.shape[2:]))
+        return positions[-1], images, labels
+
+    cursor = EpochCursor(first_epoch, first_step * groups, groups_per_epoch)
+    shapes = (
+        (samples.group_size, *samples.image_shape),
+        (samples.group_size, info.num_classes),
+    )
+    dataset = parallel_map(cursor.positions(), make_group, shapes, workers, info.errors)
+    dataset = dataset.batch(groups, drop_remainder=True).map(join_groups)
+    dataset = dataset.prefetch(2).map(cursor.hand_out)
+    if not first_step:  # else the first pass is shorter than the others
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(info.steps))
+    return Batches(dataset, info)
+
+
+def _groups_per_process(samples, process_count):
+    groups = samples.batch_size // samples.group_size
+    if groups % process_count:
+        raise UserError(
+            f"a batch of {samples.batch_size} images, mixed in groups of {samples.group_size}, for"
+            f" {process_count} processes: expected as many groups for each; --set=mix_group= gives"
+            f" their size, here at most {samples.batch_size // process_count}"
+        )
+    return groups // process_count
 
 
 def evaluation(recipe, data_dir=None, split=None, process=(0, 1)):
-    """Every image of ``split`` (the recipe's validation part) once, in order, with one-hot labels,
-    as the recipe's model expects it, but for at most ``max_damaged``; otherwise as ``images``."""
+    """``images`` of a recipe's validation split, as its model expects them.
+
+    Args:
+        recipe: a ``Recipe``, whose ``max_damaged`` is the number of images that may be unreadable.
+        data_dir: str or path. Where TFDS keeps its datasets. Default: TFDS' own.
+        split: str. Another split than the recipe's.
+        process: see ``images``.
+
+    Returns:
+        ``Batches``, as ``images`` does.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as data_dir:
+        ...     batches = kd.data.evaluation(kd.RECIPES["digits_none"], data_dir)
+        >>> batches.info.images, batches.steps
+        (360, 2)
+    """
     return images(
         recipe.dataset,
         split or recipe.validation_split,
         data_dir,
-        (recipe.image_size,) * 2,
-        recipe.eval_crop,
-        process,
-        recipe.max_damaged,
+        size=(recipe.image_size, recipe.image_size),
+        crop=recipe.eval_crop,
+        process=process,
+        max_damaged=recipe.max_damaged,
     )
 
 
 def images(
     dataset, split, data_dir=None, size=(224, 224), crop=0.875, process=(0, 1), max_damaged=0
 ):
-    """Every image of a data set once, in order: its middle, (batch, height, width, 3), normalised,
-    and its label, (batch, num_classes): 1 for each right class, else 0.
+    """Every image of a split once, in order: its center crop and its label.
 
     Args:
         dataset, split, data_dir: see ``datasets.load``.
-        size: (height, width) in pixels.
-        crop: the share of an image's side that is seen.
-        process: (index, count) of the processes that evaluate together: each gets an equal run of
-            the images, the last a shorter one, in as many batches as the others.
-        max_damaged: how many images may be damaged: those are black, and of no class, so that
-            ``evaluate`` leaves them out.
+        size: (height, width) in pixels. Default (224, 224).
+        crop: float from 0.05 to 1. The center-crop ratio. Default 0.875.
+        process: (index, count) of the processes that evaluate together. Each gets an equal run of
+            the images, the last one a shorter run, in as many batches as the others. Default:
+            (0, 1).
+        max_damaged: int. How many images may be unreadable. Such an image is black and of no class,
+            so that ``evaluate`` skips it. Default 0.
 
     Returns:
-        A ``tf.data.Dataset`` with the attributes of ``train``, but ``samples``; ``processes``,
-        their count; and ``damaged``, the images that could not be read so far, a dict of reasons.
-        The last batch may be smaller.
+        ``Batches``, a ``tf.data.Dataset`` with ``info``: images (batch, height, width, 3),
+        normalized, and labels (batch, num_classes), 1 for each right class, else 0. The last batch
+        may be smaller.
 
     Raises:
-        UserError: too many damaged images.
+        UserError: the dataset is not there, or has too many unreadable images.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as data_dir:
+        ...     batches = kd.data.images("digits/5to9", "test", data_dir, size=(8, 8), crop=1)
+        >>> batches.class_names
+        ('5', '6', '7', '8', '9')
     """
     import tensorflow as tf
 
+    from keras_deit.data.batches import Batches, BatchInfo
+
     check_crop(crop)
-    data = datasets.load(dataset, split, data_dir)
-    index, processes = process
-    share = -(-len(data) // processes)
-    if share * (processes - 1) >= len(data):
-        raise UserError(f"{len(data)} images to evaluate for {processes} processes: expected fewer")
-    rows = min(EVALUATION_BATCH, share)
-    begin, end = (min(i * share, len(data)) for i in (index, index + 1))
+    source = datasets.load(dataset, split, data_dir)
+    begin, end, longest = _run_of_process(len(source), *process)
 
-    black, damaged = np.zeros((*size, 3), np.uint8), {}
+    rows = min(EVALUATION_BATCH, longest)
+    steps = -(-longest // rows)
+    process_count = process[1]
 
-    def readable(index):
-        try:
-            return data[index]
-        except Unreadable as error:
-            if index not in damaged:
-                damaged[index] = str(error)
-                if len(damaged) > max_damaged:
-                    raise too_many(len(damaged), error, max_damaged) from error
-                warnings.warn(f"{error}: left out of {split}", stacklevel=2)
-            return black, ()
+    unreadable = UnreadableImages(split, max_damaged)
+    info = BatchInfo(
+        class_names=source.class_names,
+        images=len(source),
+        batch_size=rows * process_count,
+        steps=steps,
+        process_count=process_count,
+        unreadable=unreadable.reasons,
+    )
+    black = np.zeros((*size, 3), np.uint8)
 
-    def batch(_, number):
-        start = begin + number * rows
-        pairs = [readable(i) for i in range(start, min(start + rows, end))]
-        labels = np.zeros((len(pairs), data.num_classes), np.float32)
-        for row, (_, label) in enumerate(pairs):
+    def read(index):
+        example, reason = try_read(source.__getitem__, index)
+        if reason is None:
+            return example
+        unreadable.add(index, reason)
+        return black, ()
+
+    def make_batch(number):
+        first = begin + number * rows
+        examples = [read(index) for index in range(first, min(first + rows, end))]
+
+        views = np.zeros((len(examples), *size, 3), np.float32)
+        labels = np.zeros((len(examples), info.num_classes), np.float32)
+        for row, (image, label) in enumerate(examples):
+            views[row] = evaluation_view(image, size, crop)
             labels[row, list(label) if isinstance(label, tuple) else label] = 1
-        views = [evaluation_view(image, size, crop) for image, _ in pairs]
-        return np.stack(views) if views else np.zeros((0, *size, 3), np.float32), labels
+        return views, labels
 
-    steps = -(-share // rows)
-    known = rows if steps * rows * processes == len(data) else None
-    shapes = (known, *size, 3), (known, data.num_classes)
-    made = _stream(lambda: np.array([0, 0]), steps, batch, shapes, None)
-    stream = made.map(lambda _, *pair: pair).prefetch(1)
-    stream = stream.apply(tf.data.experimental.assert_cardinality(steps))
-    stream = _described(stream, made, data, rows, steps)
-    stream.images, stream.processes, stream.damaged = len(data), processes, damaged
-    return stream
+    # Static shapes, if no batch of any process is smaller than the others.
+    static_rows = rows if steps * rows * process_count == len(source) else None
+    shapes = (static_rows, *size, 3), (static_rows, info.num_classes)
 
-
-class _Passes:
-    """Where the next pass begins: at the next epoch, once the last batch of one is handed out."""
-
-    def __init__(self, epoch, first, count):
-        self.next, self.count = np.array([epoch, first]), count
-
-    def start(self):
-        return self.next
-
-    def hand_out(self, place, *batch):
-        import tensorflow as tf
-
-        def note(place):
-            epoch, number = place
-            if number == self.count - 1:
-                self.next = np.array([epoch + 1, 0])
-            return number
-
-        with tf.control_dependencies([tf.numpy_function(note, (place,), tf.int64)]):
-            return tuple(map(tf.identity, batch))
+    batch_numbers = tf.data.Dataset.range(steps)
+    batches = parallel_map(batch_numbers, make_batch, shapes, None, info.errors)
+    batches = batches.map(lambda _, images, labels: (images, labels)).prefetch(1)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+    return Batches(batches, info)
 
 
-def _described(stream, like, dataset, size, steps):
-    stream.num_classes, stream.class_names = dataset.num_classes, dataset.class_names
-    stream.batch_size, stream.steps, stream.failures = size, steps, like.failures
-    return stream
+def _run_of_process(count, process_index, process_count):
+    """(begin, end) of a process' images, and how many the longest run has."""
+    longest = -(-count // process_count)
+    if longest * (process_count - 1) >= count:
+        raise UserError(
+            f"{count} images to evaluate for {process_count} processes: expected fewer processes"
+        )
+    begin = min(process_index * longest, count)
+    return begin, min(begin + longest, count), longest
 
 
 @contextlib.contextmanager
-def plain_failures(batches):
-    """Within it, what goes wrong in making ``batches`` is the UserError it is, and not TensorFlow's
-    account of it."""
+def user_errors(batches):
+    """Within it, a UserError raised in making ``batches`` is raised as it is.
+
+    TensorFlow would raise an error of its own, with the text of ours among its own lines.
+
+    Args:
+        batches: ``Batches``. Errors of other datasets stay as they are.
+    """
     try:
         yield
-    except Exception as error:
-        failures = getattr(batches, "failures", [])
-        raise (failures[0] if failures else error) from None
-
-
-def _stream(start, count, make, shapes, workers):
-    """The ``tf.data.Dataset`` whose every pass gives [epoch, number] and ``make(epoch, number)``,
-    from where ``start()`` says to ``count`` numbers, in order."""
-    import tensorflow as tf
-
-    failures = []
-
-    def made(epoch, number):
-        try:
-            return make(int(epoch), int(number))
-        except UserError as error:
-            failures.append(error)
+    except Exception:
+        info = getattr(batches, "info", None)
+        if info is None or not info.errors:
             raise
-
-    def load(epoch, number):
-        arrays = tf.numpy_function(
-            made,
-            (epoch, number),
-            (tf.float32, tf.float32),
-            stateful=False,
-        )
-        return tf.stack([epoch, number]), *map(tf.ensure_shape, arrays, shapes)
-
-    # Not Dataset.from_generator: after one has run, TensorFlow 2.21 trains at half the speed.
-    stream = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(start, (), tf.int64))
-    stream = stream.flat_map(
-        lambda at: tf.data.Dataset.range(at[1], count).map(lambda number: (at[0], number))
-    )
-    workers = os.cpu_count() if workers is None else workers
-    stream = stream.map(load, num_parallel_calls=2 * workers or None)
-    # There is nothing to tune, and the tuner's end costs more than a second in every epoch.
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    if workers:
-        options.threading.private_threadpool_size = workers
-    stream = stream.with_options(options)
-    stream.failures = failures
-    return stream
+        raise info.errors[0] from None

@@ -1,16 +1,15 @@
-"""What a training sees: every sample a pure function of recipe, epoch and place."""
+"""Training samples: each a pure function of recipe, epoch and position."""
 
 import math
-import threading
-import warnings
 
 import numpy as np
 
 from keras_deit.data import datasets
 from keras_deit.data.mixing import mix, smooth
-from keras_deit.data.seeding import MIX, SUBSET, VIEW, generator, order
+from keras_deit.data.reading import UnreadableImages, try_read
+from keras_deit.data.seeding import MIX, SUBSET, VIEW, epoch_order, generator
 from keras_deit.data.transforms import training_view
-from keras_deit.utils.errors import Unreadable, UserError
+from keras_deit.utils.errors import UserError
 
 REPEATED = 256  # with repeated augmentation an epoch is a multiple of so many samples
 
@@ -20,15 +19,17 @@ class Samples:
 
     An epoch is a sequence of samples: the images in a random order, each ``repeats`` times in a
     row, and all of that ``passes`` times, cut to the length of the data (times ``passes``). A batch
-    is the next ``size`` of them, dealt out to its groups one by one, so that the views of an image
-    come into different groups, as they come to different GPUs in the published training (the
+    is the next ``batch_size`` samples, dealt out to its groups one by one, so that the views of an
+    image come into different groups, as they come to different GPUs in the published training (the
     official ``samplers.py``). A group is what mixup and CutMix mix.
 
     Attributes:
         dataset: the ``Dataset``.
-        indices: those of its images that are used.
-        size, group, steps: images in a batch and in a group, batches in an epoch.
-        damaged: which images could not be read, by their index, with the reason.
+        indices: int array of its images that are used.
+        batch_size, group_size: ints. Images in a batch and in a group.
+        steps: int. Batches in an epoch.
+        image_shape: (height, width, 3) of a view.
+        unreadable: ``UnreadableImages``. Each is replaced by the next image that can be read.
     """
 
     def __init__(self, recipe, data_dir=None):
@@ -36,43 +37,75 @@ class Samples:
         self.dataset = datasets.load(recipe.dataset, recipe.train_split, data_dir)
         if self.dataset.num_classes < 2:
             raise UserError(f"{recipe.dataset} has one class: expected at least two")
+
         rng = generator(recipe.subset, 0, SUBSET)
-        self.indices = self.dataset.fraction(recipe.train_fraction, rng)
+        self.indices = self.dataset.subset_indices(recipe.train_fraction, rng)
+        self.unreadable = UnreadableImages(recipe.train_split, recipe.max_damaged)
+
         length = len(self.indices) * recipe.passes
         if recipe.repeats > 1 and length >= REPEATED:
             length = length // REPEATED * REPEATED
-        self.size = min(recipe.batch_size, length)
-        whole = self.size < recipe.batch_size or not recipe.mix_group
-        self.group = self.size if whole else recipe.mix_group
-        self.steps = length // self.size
-        self.damaged, self.lock = {}, threading.Lock()
-        self.shape = self.view(0, int(self.indices[0]), 0)[0].shape  # what is wrong is found now
+        self.batch_size = min(recipe.batch_size, length)
+        self.steps = length // self.batch_size
 
-    def group_of(self, epoch, step, number):
-        """A group of a batch: float32 images (group, height, width, 3), normalised, and labels
-        (group, num_classes), smoothed, both mixed."""
-        recipe, groups = self.recipe, self.size // self.group
-        places = step * self.size + number + groups * np.arange(self.group)
-        draws, repeats = np.divmod(places, recipe.repeats)
-        sequence = order(recipe.seed, epoch, len(self.indices), recipe.passes)
-        rows = self.indices[sequence[draws]]
-        turns = draws // len(self.indices) * recipe.repeats + repeats  # how often seen before
-        images = _aligned((self.group, *self.shape))
-        keys = zip(rows.tolist(), turns.tolist(), images, strict=True)
-        labels = np.array([self.view(epoch, *key)[1] for key in keys])
+        # A batch that the data does not fill need not divide into groups.
+        is_one_group = self.batch_size < recipe.batch_size or not recipe.mix_group
+        self.group_size = self.batch_size if is_one_group else recipe.mix_group
+
+        # A first view, so that wrong settings fail here and not in a thread.
+        first_view, _ = self.make_view(0, int(self.indices[0]), 0)
+        self.image_shape = first_view.shape
+
+    def make_group(self, epoch, step, group):
+        """One group of a batch.
+
+        Args:
+            epoch, step, group: ints. The group's number is within its batch.
+
+        Returns:
+            float32 images (group_size, height, width, 3), normalized, and float32 labels
+            (group_size, num_classes), smoothed; both mixed.
+        """
+        recipe = self.recipe
+        group_count = self.batch_size // self.group_size
+
+        # Each sample's position in the epoch, then its image, and how often the epoch showed that
+        # image before.
+        positions = step * self.batch_size + group + group_count * np.arange(self.group_size)
+        draws, repeats = np.divmod(positions, recipe.repeats)
+        order = epoch_order(recipe.seed, epoch, len(self.indices), recipe.passes)
+        indices = self.indices[order[draws]]
+        views_before = draws // len(self.indices) * recipe.repeats + repeats
+
+        images = _aligned_empty((self.group_size, *self.image_shape))
+        labels = np.empty(self.group_size, np.int64)
+        keys = zip(indices.tolist(), views_before.tolist(), strict=True)
+        for row, (index, view) in enumerate(keys):
+            _, labels[row] = self.make_view(epoch, index, view, out=images[row])
+
         labels = smooth(labels, self.dataset.num_classes, recipe.label_smoothing)
-        rng = generator(recipe.seed, epoch, MIX, step * groups + number, self.size)
+        rng = generator(recipe.seed, epoch, MIX, step * group_count + group, self.batch_size)
         return mix(images, labels, recipe.mixup, recipe.cutmix, rng)
 
-    def view(self, epoch, index, turn, out=None):
-        """One augmented image, float32, written to ``out`` where that is given, and its label.
-        Where an image cannot be read, it is the next one's."""
-        image, label, index = self._readable(index)
-        rng = generator(self.recipe.seed, epoch, VIEW, index, turn)
+    def make_view(self, epoch, index, view, out=None):
+        """One augmented image and its label.
+
+        Args:
+            epoch: int.
+            index: int. An image of the dataset; if it is unreadable, the next one is used.
+            view: int. How often the epoch showed the image before.
+            out: float32 array of the view's shape to write it to. Default: a new one.
+
+        Returns:
+            (float32 (height, width, 3), normalized; int).
+        """
         recipe = self.recipe
-        view = training_view(
+        image, label, index = self._read(index)
+
+        rng = generator(recipe.seed, epoch, VIEW, index, view)
+        augmented = training_view(
             image,
-            (recipe.image_size,) * 2,
+            (recipe.image_size, recipe.image_size),
             rng,
             pad=recipe.pad if recipe.crop == "padded" else None,
             flip=recipe.flip,
@@ -80,43 +113,31 @@ class Samples:
             erasing=recipe.erasing,
             out=out,
         )
-        return view, label
+        return augmented, label
 
-    def _readable(self, index):
-        at = int(np.searchsorted(self.indices, index))
-        for row in np.roll(self.indices, -at).tolist() if index in self.damaged else (index,):
-            if row not in self.damaged:
-                try:
-                    return *self.dataset[row], row
-                except Unreadable as error:
-                    self._report(row, str(error))
-                    return self._readable(row)
+    def _read(self, index):
+        """(image, label, index) of an image, or of the next one that can be read."""
+        start = int(np.searchsorted(self.indices, index))
+
+        for offset in range(len(self.indices)):
+            candidate = int(self.indices[(start + offset) % len(self.indices)])
+            if candidate in self.unreadable.reasons:
+                continue
+            example, reason = try_read(self.dataset.__getitem__, candidate)
+            if reason is None:
+                return *example, candidate
+            self.unreadable.add(candidate, reason)
+
         raise UserError(f"no readable image in {self.dataset.name}")
 
-    def _report(self, index, reason):
-        with self.lock:
-            new = index not in self.damaged
-            self.damaged[index] = reason
-            count = len(self.damaged)
-        if new:
-            warnings.warn(f"{reason}: left out, number {count}", stacklevel=2)
-        if count > self.recipe.max_damaged:
-            raise too_many(count, reason, self.recipe.max_damaged)
 
+def _aligned_empty(shape):
+    """An empty float32 array that begins at a multiple of 64 bytes.
 
-def too_many(count, reason, allowed):
-    """The UserError of so many damaged images, the last for that reason."""
-    if not allowed:
-        return UserError(reason)
-    return UserError(
-        f"{count} damaged images, the last {reason}: max_damaged={allowed} are allowed: mend the"
-        " data, or allow more"
-    )
-
-
-def _aligned(shape):
-    """An empty float32 array that begins at a multiple of 64 bytes: TensorFlow takes such a one as
-    it is, and copies others, which costs a tenth of the time to make a batch."""
-    raw = np.empty(math.prod(shape) + 16, np.float32)
-    first = -raw.ctypes.data // 4 % 16
-    return raw[first : first + math.prod(shape)].reshape(shape)
+    TensorFlow uses the memory of such an array, and copies others, which costs a tenth of the time
+    to make a batch.
+    """
+    size = math.prod(shape)
+    buffer = np.empty(size + 16, np.float32)
+    first = -buffer.ctypes.data // 4 % 16
+    return buffer[first : first + size].reshape(shape)

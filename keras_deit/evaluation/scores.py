@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_deit.data.pipeline import plain_failures
+from keras_deit.data.pipeline import user_errors
 from keras_deit.distribution import processes
 from keras_deit.evaluation.inference import predictor
 
@@ -44,7 +44,7 @@ def evaluate(model, batches, verbose=0, each=lambda: None):
     bar = keras.utils.Progbar(getattr(batches, "steps", None), verbose=verbose)
     predict = predictor(model) if isinstance(model, keras.Model) else model
     rows = []
-    with plain_failures(batches):
+    with user_errors(batches):
         for images, truth in batches:
             each()
             if len(images):
@@ -54,7 +54,7 @@ def evaluate(model, batches, verbose=0, each=lambda: None):
                 rows.append(np.stack([_rows(head, truth) for head in heads], axis=1))
             bar.add(1)
     rows = np.concatenate(rows) if rows else np.zeros((0, 1, 5))
-    if getattr(batches, "processes", 1) > 1:
+    if hasattr(batches, "info") and batches.info.process_count > 1:
         rows = processes.concatenate(rows)
     found = [_scores(head) for head in rows.swapaxes(0, 1)]
     scores = dict.fromkeys((*HEADS, "fused"))

@@ -14,6 +14,7 @@ from keras_deit import data
 from keras_deit.configs.recipes import RECIPES
 from keras_deit.configs.variants import MEAN, STD, VARIANTS
 from keras_deit.data.decode import decode
+from keras_deit.data.reading import use_one_opencv_thread
 from keras_deit.data.seeding import VIEW, generator
 from keras_deit.data.transforms import training_view
 from keras_deit.exports import export, table
@@ -201,6 +202,7 @@ def _cpu_times(files, timm_transform):
     """Milliseconds of CPU for each file, here and in timm, taken in turn."""
     from PIL import Image
 
+    use_one_opencv_thread()
     our_times = []
     timm_times = []
     for index, content in enumerate(files):

@@ -31,7 +31,7 @@ def make_plan(planned, recipe, model, training, validation):
         recipe.distillation == "soft"
     )
     devices, hosts = strategies.devices(), processes.count()
-    whole = f"{training.batch_size} on {devices} device{'s' * (devices > 1)}"
+    whole = f"{training.info.batch_size} on {devices} device{'s' * (devices > 1)}"
     whole += f" of {hosts} processes" * (hosts > 1)
     if recipe.batch_size < planned.batch_size:
         whole += f" (all there are, fewer than {planned.batch_size})"
@@ -50,8 +50,8 @@ def make_plan(planned, recipe, model, training, validation):
         "start": f"{recipe.start or 'random weights'}"
         f"{', with new heads' * bool(recipe.start and recipe.new_heads)}",
         "training": _TRAINABLE[recipe.trainable],
-        "data": f"{recipe.dataset}: {training.images:,} training and {validation.images:,}"
-        f" validation images, {training.num_classes} classes",
+        "data": f"{recipe.dataset}: {training.info.images:,} training and"
+        f" {validation.info.images:,} validation images, {training.num_classes} classes",
         "batch": whole,
         "steps": f"{training.steps} x {recipe.epochs} epochs ({recipe.passes} passes each)",
         "learning rate": f"{recipe.lr:g} at 512 images, {learning_rate(recipe):g} at"

@@ -8,7 +8,7 @@ import keras
 from keras_deit import data
 from keras_deit.configs.recipes import RECIPES
 from keras_deit.configs.variants import VARIANTS
-from keras_deit.data.pipeline import plain_failures
+from keras_deit.data.pipeline import user_errors
 from keras_deit.distribution import processes, strategies
 from keras_deit.evaluation.scores import evaluate
 from keras_deit.models.factory import float32_copy
@@ -94,7 +94,7 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
             if epoch or step:
                 training = data.train(planned, data_dir, epoch, step, process=process)
             progress = Progress(recipe.epochs, training.steps, step)
-            with plain_failures(training):
+            with user_errors(training):
                 model.fit(
                     strategies.feed(training),
                     # An epoch that was begun elsewhere is shorter than those after it.
@@ -112,7 +112,7 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
             if writes:
                 atomic_write(workdir / "average.keras", average.save)
             scores["average"] = evaluate(journal.averaged, validation, each=journal.pause)
-    damaged = len(training.samples.damaged) + len(validation.damaged)
+    damaged = len(training.info.unreadable) + len(validation.info.unreadable)
     damaged = int(processes.each(damaged).sum())
     plan["run"]["damaged"] = f"{damaged} images were left out"
     final = float32_copy(model)
@@ -128,9 +128,9 @@ def _train(recipe, workdir, data_dir, teacher, quiet):
 
 def _as_it_is(recipe, training):
     """The recipe with the batch that there really is: no larger than the data."""
-    if training.batch_size == recipe.batch_size:
+    if training.info.batch_size == recipe.batch_size:
         return recipe
-    return dataclasses.replace(recipe, batch_size=training.batch_size, mix_group=0)
+    return dataclasses.replace(recipe, batch_size=training.info.batch_size, mix_group=0)
 
 
 def _plain(scores):

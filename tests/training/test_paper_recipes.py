@@ -72,7 +72,7 @@ def test_every_recipe_builds_its_model_data_and_optimizer(size, imagenet):
     for name in sorted(rows, key=lambda name: str(fields(name))):
         row = kd.RECIPES[name]
         train = kd.data.train(row, imagenet)
-        assert (train.images, train.num_classes, train.steps) == (8, 1000, 1), name
+        assert (train.info.images, train.num_classes, train.steps) == (8, 1000, 1), name
         assert train.element_spec[0].shape[1:] == (row.image_size, row.image_size, 3), name
         made = model(*fields(name))
         assert made.image_size == (row.image_size,) * 2

@@ -11,8 +11,10 @@ FILES = ("cars_train.tgz", "cars_test.tgz", "car_devkit.tgz", "cars_test_annos_w
 
 
 class Cars196(cars196.Cars196, skip_registration=True):
-    """J. Krause et al., 3D Object Representations for Fine-Grained Categorization, 2013: TFDS'
-    ``cars196`` in every respect but where its files come from."""
+    """TFDS' ``cars196``, except that its files come from the manual folder.
+
+    J. Krause et al., 3D Object Representations for Fine-Grained Categorization, 2013.
+    """
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
     The four files of the original distribution, {", ".join(FILES)}, as they were at
@@ -20,11 +22,15 @@ class Cars196(cars196.Cars196, skip_registration=True):
     """
 
     def _split_generators(self, dl_manager):
-        return super()._split_generators(_ByHand(dl_manager))
+        # Relies on two things of TFDS 4.9: that its own builder takes all its files from a single
+        # call, ``dl_manager.download_and_extract({key: address})``, whose addresses end in the
+        # names of ``FILES``; and that ``_split_generators`` is where a builder asks for them.
+        # With another call the stand-in raises AttributeError, in tests/data/test_datasets.py too.
+        return super()._split_generators(_ManualFiles(dl_manager))
 
 
-class _ByHand:
-    """TFDS' download manager, with what lies in the manual folder for what it would download."""
+class _ManualFiles:
+    """Stands in for TFDS' download manager: finds in the manual folder what it would download."""
 
     def __init__(self, manager):
         self.manager = manager
@@ -32,9 +38,12 @@ class _ByHand:
     def download_and_extract(self, urls):
         folder = pathlib.Path(self.manager.manual_dir)
         files = {key: folder / posixpath.basename(url) for key, url in urls.items()}
+
         missing = [file.name for file in files.values() if not file.is_file()]
         if missing:
-            raise UserError(f"no {', '.join(missing)} in {folder}: {', '.join(FILES)} belong there")
+            raise UserError(
+                f"no {', '.join(missing)} in {folder}: expected {', '.join(FILES)}; put them there"
+            )
         return {
             key: file if file.suffix == ".mat" else self.manager.extract(file)
             for key, file in files.items()

@@ -13,8 +13,8 @@ class INaturalist2019(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """G. Van Horn et al., the iNaturalist 2019 competition: 1,010 species, as
     github.com/visipedia/inat_comp distributes them.
 
-    ``train_val2019.tar.gz`` holds the images of both parts, below ``train_val2019/``;
-    ``train2019.json`` and ``val2019.json`` say, as COCO does, which are whose and of what.
+    ``train_val2019.tar.gz`` holds the images of both splits, below ``train_val2019/``.
+    ``train2019.json`` and ``val2019.json`` list each split's images and labels in COCO's format.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -37,15 +37,17 @@ class INaturalist2019(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         names = {"images": "train_val2019", "train": "train2019.json", "val": "val2019.json"}
         urls = {key: f"{BASE}/{name}.tar.gz" for key, name in names.items()}
         folders = dl_manager.download_and_extract(urls)
-        images = pathlib.Path(folders["images"])
+        folders = {key: pathlib.Path(folder) for key, folder in folders.items()}
+
         return {
-            split: self._generate_examples(pathlib.Path(folders[key]) / names[key], images)
+            split: self._generate_examples(folders[key] / names[key], folders["images"])
             for split, key in (("train", "train"), ("validation", "val"))
         }
 
     def _generate_examples(self, annotations, images):
         content = json.loads(annotations.read_text())
         labels = {row["image_id"]: row["category_id"] for row in content["annotations"]}
+
         for row in content["images"]:
             image = images / row["file_name"]
             yield row["id"], {"image": image, "label": labels[row["id"]]}
