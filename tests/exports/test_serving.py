@@ -167,9 +167,9 @@ class Serving(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.slow
 def test_the_serving_example_speaks_the_rest_protocol(exported, monkeypatch, capsys):
-    import tensorflow as tf
-
     from scripts import serving
+
+    import tensorflow as tf
 
     folder, expected = exported
     Serving.model = tf.saved_model.load(str(folder / "model"))
