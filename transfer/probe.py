@@ -88,14 +88,13 @@ def probe_recipe(task_recipe, workdir, data_dir=None):
         raise kd.UserError(
             f"{task_recipe.variant} has no published weights: expected a model to probe"
         )
-    model = kd.load(task_recipe.start, task_recipe.variant, image_size=task_recipe.image_size)
 
-    scores = _score(model, task_recipe, data_dir)
+    scores = _score(task_recipe, data_dir)
     atomic_write_json(path, {"recipe": fields, "scores": scores})
     return scores
 
 
-def _score(model, task_recipe, data_dir):
+def _score(task_recipe, data_dir):
     """Both methods' scores on the recipe's data."""
     training = datasets.load(task_recipe.dataset, task_recipe.train_split, data_dir)
     testing = datasets.load(task_recipe.dataset, task_recipe.validation_split, data_dir)
@@ -104,6 +103,14 @@ def _score(model, task_recipe, data_dir):
     rng = generator(task_recipe.subset, 0, SUBSET)
     training_rows = training.subset_indices(task_recipe.train_fraction, rng)
 
+    # As for fine-tuning: the file's heads may be of another number of classes.
+    model = kd.load(
+        task_recipe.start,
+        task_recipe.variant,
+        num_classes=training.num_classes,
+        new_heads=True,
+        image_size=task_recipe.image_size,
+    )
     features_of = _feature_function(model)
     features, labels = _embed(features_of, training, training_rows, task_recipe)
     test_features, test_labels = _embed(features_of, testing, np.arange(len(testing)), task_recipe)
