@@ -19,7 +19,7 @@ COLUMNS = {"imagenet2012": "imagenet", "imagenet2012_real": "real", "imagenet_v2
 def main():
     model = model_flags.load()
     size = _image_size(model)
-    if isinstance(model, kd.DeiT) and model.image_size != size:
+    if getattr(model, "image_size", None) not in (None, size):
         model = model_flags.load(image_size=size)
 
     batches = images(DATASET.value, SPLIT.value, DATA_DIR.value, size, CROP.value)

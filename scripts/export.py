@@ -5,7 +5,7 @@ from scripts import command, model_flags
 from absl import flags
 
 import keras_deit as kd
-from keras_deit.exports import QUANTIZATIONS, spread, table
+from keras_deit.exports import QUANTIZATIONS, sample_images, table
 
 flags.adopt_module_key_flags(model_flags)  # for --help
 OUTPUT = flags.DEFINE_string(
@@ -32,7 +32,7 @@ def main():
     size = getattr(model, "image_size", None) or (model_flags.IMAGE_SIZE.value or 224,) * 2
 
     def images(split, count):
-        return spread(DATASET.value, split, count, DATA_DIR.value, size, CROP.value)
+        return sample_images(DATASET.value, split, count, DATA_DIR.value, size, CROP.value)
 
     report = kd.export(
         model,
@@ -48,8 +48,8 @@ def main():
         overwrite=OVERWRITE.value,
     )
     print(table([report]))
-    if report.kept:
-        print(f"not in calibrated eight bits: {report.kept}")
+    if report.higher_precision:
+        print(f"kept in higher precision than int8: {report.higher_precision}")
 
 
 if __name__ == "__main__":

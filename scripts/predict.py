@@ -9,7 +9,7 @@ from absl import flags
 import keras_deit as kd
 from keras_deit.data.folders import image_paths
 from keras_deit.evaluation import plots
-from keras_deit.evaluation.prediction import names, predict
+from keras_deit.evaluation.prediction import predict
 
 flags.adopt_module_key_flags(model_flags)  # for --help
 CROP = flags.DEFINE_float("crop", 0.875, "Center-crop ratio.", 0.01, 1)
@@ -24,7 +24,7 @@ def main(*paths):
     files = image_paths(paths)
     model = model_flags.load(model_flags.IMAGE_SIZE.value)
 
-    labels = names(model)
+    labels = model.class_labels
     drawn = []
     unreadable = 0
     for path, image, probabilities in predict(

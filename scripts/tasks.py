@@ -5,7 +5,7 @@ A star marks a setting that the authors did not publish: it is ours.
 
 from scripts import command
 
-from keras_deit.training.optimization import learning_rate
+from keras_deit.training.from_recipe import learning_rate
 from keras_deit.utils import tables
 from transfer import TASKS, recipe
 from transfer.results import METRIC_TITLES

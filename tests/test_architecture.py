@@ -20,7 +20,7 @@ SETS = [
 ]
 TABLES = [*(ROOT / "keras_deit" / "configs").glob("*.py"), ROOT / "transfer" / "tasks.py"]
 TABLES_IMPORT = ("keras_deit.configs", "keras_deit.utils.errors")
-READS_TORCH = ("weights/formats.py", "tools/benchmarks.py")  # .pth files; timm to compare with
+READS_TORCH = ("weights/torch_files.py", "tools/benchmarks.py")  # .pth files; timm to compare with
 
 
 def imports(path):

@@ -1,93 +1,167 @@
-"""BUILD says of every Python file what it imports, no more and no less.
+"""BUILD holds a target for each package, command and package of tests, with what it imports.
 
-A target needs the targets of the files, and the packages, that its own files import, wherever in
-them. ``import a.b`` is an import of a/b.py or a/b/__init__.py; that it runs a/__init__.py as well
-does not count. A string that is the dotted name of one of our files counts as an import of it.
+``python -m tests.test_build --fix`` writes it from the tree; the test compares. A target depends on
+the targets and the packages that its files import, inside functions too. A string that is the
+dotted name of one of our modules counts as an import of it. ``import a.b`` is an import of a/b.py
+or a/b/__init__.py; that Python runs a/__init__.py as well does not count.
 """
 
 import ast
+import graphlib
 import pathlib
 import re
 import sys
 
 import pytest
-import starlark
 
-ROOT = pathlib.Path(__file__).parents[1]
-FOLDERS = ("keras_deit", "scripts", "tests", "transfer")
-PACKAGES = {  # what an import needs, where it is not the one package of that name
+ROOT = pathlib.Path(__file__).absolute().parents[1]
+FOLDERS = ("keras_deit", "transfer", "scripts", "tests")
+FIX = "python -m tests.test_build --fix"
+# The requirements of an import, if they are not the one package of the same name.
+PACKAGES = {
     "PIL": "pillow",
     "absl": "absl_py",
     "cv2": "opencv_python_headless",
-    "keras": "keras tensorflow",  # the backend, which it does not require
+    "keras": "keras tensorflow",  # Keras does not require its backend.
     "sklearn": "scikit_learn",
-    "starlark": "starlark_pyo3",
-    # The first three it does not require, or not on every platform.
+    # TFDS imports the others, but does not require them, or not on every platform.
     "tensorflow_datasets": "array_record importlib_resources tensorflow tensorflow_datasets",
-    # No requirements of the project: for goldens and comparisons, and torch to read a .pth.
+    # Not requirements of the project: for goldens and comparisons, and torch to read a .pth.
     "timm": "",
     "torch": "",
     "transformers": "",
     "torchvision": "",
 }
+HEAD = f'''"""A target for each package, command and package of tests: {FIX} writes it."""
+
+load("@rules_python//python:defs.bzl", "py_binary", "py_library", "py_test")
+
+package(default_visibility = ["//visibility:public"])
+
+# The sources as data, for tests that read them or start commands.
+filegroup(
+    name = "tree",
+    testonly = True,
+    srcs = glob(
+        [
+            "*.bazel",
+            "*.md",
+            "*.toml",
+            "*.txt",
+            "BUILD",
+            "LICENSE",
+            "keras_deit/**",
+            "scripts/**",
+            "tests/**",
+            "transfer/**",
+        ],
+        exclude = ["**/__pycache__/**"],
+    ),
+)
+'''
 
 
 def problems(root):
-    """What is wrong with ``root``/BUILD, in lines that say where, what and what to do."""
-    texts = {
-        path.relative_to(root).as_posix(): path.read_text()
-        for folder in FOLDERS
-        for path in sorted((root / folder).rglob("*.py"))
-    }
+    """What is wrong with ``root``/BUILD and requirements.txt, and what to do: a line each."""
+    texts = python_files(root)
+    yield from unrequired(root, texts)
+
+    try:
+        text = generate(texts)
+    except graphlib.CycleError as error:
+        yield f"imports in a circle: {' <- '.join(error.args[1])}; remove one of them"
+        return
+    if not (root / "BUILD").exists() or (root / "BUILD").read_text() != text:
+        yield f"BUILD is out of date: run {FIX}"
+
+
+def python_files(root):
+    """Text of every Python file, by its path from ``root``."""
+    paths = (path for folder in FOLDERS for path in sorted((root / folder).rglob("*.py")))
+    return {path.relative_to(root).as_posix(): path.read_text() for path in paths}
+
+
+def unrequired(root, texts):
+    """Imports of packages that requirements.txt does not list."""
     names = re.findall(r"^[\w.-]+", (root / "requirements.txt").read_text(), re.MULTILINE)
-    required = {f"@pypi//{re.sub('[-.]', '_', name.lower())}" for name in names}
-    targets = evaluate((root / "BUILD").read_text())
-    owners = {path: f":{target['name']}" for target in targets for path in target["srcs"]}
-    tested = {path for target in targets if target["rule"] == "py_test" for path in target["srcs"]}
-
+    required = {re.sub("[-.]", "_", name.lower()) for name in names}
     for path in texts:
-        if path not in owners:
-            yield f"{path}: in no target's srcs in BUILD; add one"
-        elif path.startswith("tests/test_") and path not in tested:
-            yield f"{path}: in no py_test of BUILD; add one, or it is never run"
-    for target in targets:
-        label, deps = f":{target['name']}", set(target["deps"])
-        needed = {":tests/conftest": "pytest imports it"} if target["rule"] == "py_test" else {}
-        for path in target["srcs"]:
-            for module in imports(path, texts):
-                for need in needs(module, texts, owners):
-                    needed.setdefault(need, f"{path} imports {module}")
-        needed.pop(label, None)
-        for need in sorted(needed.keys() - deps):
-            yield f"{label}: {needed[need]}; add {need!r} to its deps"
-        for dep in sorted(deps - needed.keys()):
-            yield f"{label}: {', '.join(target['srcs'])}: no import of {dep!r}; remove it from deps"
-        for dep in sorted(dep for dep in deps - required if dep.startswith("@")):
-            yield f"{label}: no line in requirements.txt for {dep!r}; add one"
+        for module in imports(path, texts):
+            for package in packages(module, texts):
+                if package not in required:
+                    yield f"{path} imports {module}: add {package!r} to requirements.txt"
 
 
-def evaluate(build):
-    """The Python targets that the text of a BUILD file declares: its arguments and its rule."""
-    targets = []
+def generate(texts):
+    """The text of BUILD, dependencies before what depends on them.
 
-    def declare(rule):
-        return lambda **target: targets.append({"rule": rule, "srcs": [], "deps": [], **target})
+    Raises:
+        graphlib.CycleError: targets depend on each other.
+    """
+    files, labels = {}, {}
+    for path in texts:
+        name = target(path, texts)
+        files.setdefault(name, []).append(path)
+        labels.setdefault(name, {":tests", "@pypi//pytest"} if name.startswith("test_") else set())
+        for module in imports(path, texts):
+            if imported := file(module, texts):
+                labels[name].add(f":{target(imported, texts)}")
+            labels[name].update(f"@pypi//{package}" for package in packages(module, texts))
+        labels[name].discard(f":{name}")
 
-    rules = starlark.Module()
-    for rule in ("py_binary", "py_library", "py_test"):
-        rules.add_callable(rule, declare(rule))
-    loader = starlark.FileLoader({"@rules_python//python:defs.bzl": rules.freeze()}.__getitem__)
-    native = starlark.Module()
-    for name in ("filegroup", "package"):
-        native.add_callable(name, lambda **_: None)
-    native.add_callable("glob", lambda *_, **__: [])  # for data only
-    starlark.eval(native, starlark.parse("BUILD", build), starlark.Globals.standard(), loader)
-    return targets
+    own = {name: [label[1:] for label in sorted(labels[name]) if label[0] == ":"] for name in files}
+    order = graphlib.TopologicalSorter(own).static_order()
+    return HEAD + "".join(rule(name, files[name], sorted(labels[name]), texts) for name in order)
+
+
+def target(path, texts):
+    """Name of the target that owns a file."""
+    folder, *inner, name = path.removesuffix(".py").split("/")
+    if "__main__" in texts[path] and [folder, *inner] in (["scripts"], ["tests", "programs"]):
+        return path.removesuffix(".py")
+    if folder == "tests" and name.startswith("test_"):
+        return f"test_{inner[0]}" if inner else name
+    if inner and (folder == "keras_deit" or inner == ["programs"]):
+        return f"{folder}/{inner[0]}"
+    return folder
+
+
+def rule(name, files, deps, texts):
+    """The rule of one target, as text."""
+    folder = pathlib.PurePath(files[0]).parent.as_posix()
+    fields = {"name": f'"{name}"'}
+    if name.split("/")[0] == "tests":
+        fields["testonly"] = "True"
+
+    if name.startswith("test_"):
+        kind, where = "py_test", files[0] if folder == "tests" else folder
+        pattern = where if folder == "tests" else f"{folder}/**/test_*.py"
+        fields |= {"srcs": f'["tests/run.py"] + glob(["{pattern}"])', "main": '"tests/run.py"'}
+        fields["args"] = f"""["{where}", "-m", "'not slow'"]"""  # scripts/test runs the slow ones
+    else:
+        kind = "py_binary" if f"{name}.py" in files else "py_library"
+        whole_folder = name == "transfer" or name.startswith("keras_deit/")
+        fields["srcs"] = f'glob(["{name}/**/*.py"])' if whole_folder else lines(files)
+
+    if name == "tests":
+        fields["data"] = '["pyproject.toml"] + glob(["tests/goldens/*"])'
+    elif any(re.search(r"\bROOT\b", texts[path]) for path in files):
+        fields["data"] = '[":tree"]'
+    fields["deps"] = lines(deps)
+    rows = (f"    {field} = {value},\n" for field, value in fields.items() if value != "[]")
+    return f"\n{kind}(\n{''.join(rows)})\n"
+
+
+def lines(values):
+    """A list of texts, one a line if there are several."""
+    if len(values) < 2:
+        return "[" + "".join(f'"{value}"' for value in values) + "]"
+    return "[\n" + "".join(f'        "{value}",\n' for value in values) + "    ]"
 
 
 def imports(path, texts):
-    """Dotted names of the modules that the file imports: of ``from a import b``, a.b or a."""
-    for node in ast.walk(ast.parse(texts.get(path, ""))):
+    """Dotted names of the modules that a file imports: of ``from a import b``, a.b or a."""
+    for node in ast.walk(ast.parse(texts[path])):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -105,53 +179,104 @@ def file(module, texts):
     return next((path for path in (f"{stem}.py", f"{stem}/__init__.py") if path in texts), None)
 
 
-def needs(module, texts, owners):
-    """Labels that an import of ``module`` stands for."""
-    if path := file(module, texts):
-        return [owners[path]] if path in owners else []
-    package = module.split(".")[0]
-    if package in sys.stdlib_module_names:
+def packages(module, texts):
+    """Names of the packages from outside that an import of ``module`` needs."""
+    root = module.split(".")[0]
+    if file(module, texts) or root in sys.stdlib_module_names:
         return []
-    return [f"@pypi//{name}" for name in PACKAGES.get(package, package).split()]
+    return PACKAGES.get(root, root).split()
 
 
-def test_build_says_what_is_imported():
+def test_build_is_up_to_date():
     found = list(problems(ROOT))
     assert not found, "\n".join(found)
 
 
-BUILD = """load("@rules_python//python:defs.bzl", "py_library")
-[py_library(name = name, srcs = ["transfer/" + name + ".py"], deps = deps) for name, deps in {
-    "a": ["@pypi//numpy"],
-    "b": [":a"],
-}.items()]
-py_library(name = "c", srcs = ["tests/test_c.py"])
+TREE = {
+    "requirements.txt": "NumPy>=2\npytest\n",
+    "keras_deit/utils/__init__.py": "",
+    "keras_deit/utils/a.py": "import os\n\nfrom numpy import *",
+    "scripts/__init__.py": "",
+    "scripts/train.py": 'from transfer import b\n\nif __name__ == "__main__":\n    b.main()',
+    "tests/conftest.py": "ROOT = ''",
+    "tests/data/test_c.py": "from tests.conftest import ROOT",
+    "transfer/b.py": "from keras_deit.utils import a",
+}
+RULES = """
+py_library(
+    name = "keras_deit/utils",
+    srcs = glob(["keras_deit/utils/**/*.py"]),
+    deps = ["@pypi//numpy"],
+)
+
+py_library(
+    name = "scripts",
+    srcs = ["scripts/__init__.py"],
+)
+
+py_library(
+    name = "tests",
+    testonly = True,
+    srcs = ["tests/conftest.py"],
+    data = ["pyproject.toml"] + glob(["tests/goldens/*"]),
+)
+
+py_library(
+    name = "transfer",
+    srcs = glob(["transfer/**/*.py"]),
+    deps = [":keras_deit/utils"],
+)
+
+py_test(
+    name = "test_data",
+    srcs = ["tests/run.py"] + glob(["tests/data/**/test_*.py"]),
+    main = "tests/run.py",
+    args = ["tests/data", "-m", "'not slow'"],
+    data = [":tree"],
+    deps = [
+        ":tests",
+        "@pypi//pytest",
+    ],
+)
+
+py_binary(
+    name = "scripts/train",
+    srcs = ["scripts/train.py"],
+    deps = [":transfer"],
+)
 """
+
+
+def test_a_rule_lists_files_and_dependencies():
+    texts = {path: text for path, text in TREE.items() if path.endswith(".py")}
+    assert generate(texts) == HEAD + RULES
 
 
 @pytest.mark.parametrize(
     ("file", "text", "problem"),
     [
-        ("transfer/b.py", "def f():\n    from transfer import a", ""),
-        ("transfer/b.py", "TABLE = {'a': 'transfer.a'}", ""),
-        ("transfer/b.py", "import transfer.a, numpy", "imports numpy; add '@pypi//numpy'"),
-        ("transfer/b.py", "", ":b: transfer/b.py: no import of ':a'; remove it"),
-        ("transfer/c.py", "", "transfer/c.py: in no target's srcs"),
-        ("tests/test_c.py", "", "tests/test_c.py: in no py_test"),
-        ("requirements.txt", "numpy_not", "requirements.txt for '@pypi//numpy'; add one"),
+        ("transfer/b.py", "def f():\n    from keras_deit.utils import a", ""),
+        ("transfer/b.py", "TABLE = {'a': 'keras_deit.utils.a'}", ""),
+        ("transfer/b.py", "from keras_deit.utils import a\n\nimport numpy", "BUILD is out of date"),
+        ("transfer/b.py", "", "BUILD is out of date"),
+        ("transfer/new.py", "import keras_deit.utils", ""),
+        ("transfer/new.py", "import pytest", "BUILD is out of date"),
+        ("scripts/new.py", 'if __name__ == "__main__":\n    pass', "BUILD is out of date"),
+        ("transfer/b.py", "from keras_deit.utils import a\nimport transfer.c", "'transfer'"),
+        ("keras_deit/utils/a.py", "import numpy, transfer.b", "imports in a circle: keras_deit/"),
+        ("requirements.txt", "numpy_not\npytest", "utils/a.py imports numpy: add 'numpy' to req"),
     ],
 )
-def test_problems_are_found(file, text, problem, tmp_path):
-    files = {
-        "BUILD": BUILD,
-        "requirements.txt": "NumPy>=2\n",
-        "transfer/a.py": "from numpy import *",
-        "transfer/b.py": "from . import a",
-        file: text,
-    }
-    for path, content in files.items():
-        (tmp_path / path).parent.mkdir(exist_ok=True)
+def test_problems_are_noticed(file, text, problem, tmp_path):
+    for path, content in {**TREE, "BUILD": HEAD + RULES, file: text}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(content)
     found = list(problems(tmp_path))
-    assert len(found) == bool(problem)
-    assert problem in "".join(found)
+    assert any(problem in line for line in found) == bool(problem), found
+    assert problem or not found
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--fix"]:
+        sys.exit(f"error: expected {FIX}")
+    (ROOT / "BUILD").write_text(generate(python_files(ROOT)))

@@ -1,7 +1,6 @@
 """Fine-tuning: the recipe of a model on a task, its teacher, and its training run."""
 
 import dataclasses
-import inspect
 import pathlib
 
 import keras
@@ -9,8 +8,9 @@ import numpy as np
 
 import keras_deit as kd
 from keras_deit.data import datasets
-from keras_deit.distribution import processes, strategies
-from keras_deit.models.factory import float32_copy
+from keras_deit.distribution import Strategy, processes
+from keras_deit.models.base import ImageClassifier
+from keras_deit.models.factory import family_names, float32_copy
 from keras_deit.utils import logs
 from keras_deit.utils.files import atomic_write, atomic_write_text, sha256
 from keras_deit.weights import describe
@@ -130,7 +130,7 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
 
 def finetune_recipe(task, task_recipe, workdir, data_dir=None):
     """``finetune`` with a recipe that ``recipe`` made. Returns the new model."""
-    configure_devices(task_recipe)
+    Strategy(task_recipe.strategy)  # first: it meets the other processes and makes the devices
     check_start_file(task_recipe.start, workdir)
 
     finished = (workdir / "last.keras").exists()
@@ -151,19 +151,13 @@ def finetune_recipe(task, task_recipe, workdir, data_dir=None):
 def prepare(task_recipe, workdir, data_dir=None):
     """Prepares the dataset of a recipe unless it is prepared. A user's own images are checked, and
     their classes and unreadable files printed."""
-    with processes.noticed(workdir), processes.first_alone():
+    with processes.lost_process_is_reported(workdir), processes.first_process_first():
         if task_recipe.dataset.startswith("folder:"):
             if not processes.index():
                 folder_check.examine(task_recipe)
         elif not datasets.ready(task_recipe.dataset, data_dir):
             logs.info(f"Downloading and preparing {task_recipe.dataset}")
             datasets.prepare(task_recipe.dataset, data_dir)
-
-
-def configure_devices(task_recipe):
-    """Joins the other processes and makes the devices, before TensorFlow does anything else."""
-    strategies.join(task_recipe)
-    strategies.scope(task_recipe)
 
 
 def check_start_file(start, workdir):
@@ -191,33 +185,22 @@ def _variant_and_shape(model, variant):
         return variant, dataclasses.asdict(kd.VARIANTS[model])
 
     description = describe(model, variant)
-    if description.kind not in (kd.DeiT, kd.RegNetY):
-        kind = getattr(description.kind, "__name__", "model of another kind")
-        raise kd.UserError(f"{model} holds a {kind}: expected a DeiT or RegNetY")
     return variant or _matching_variant(description), description.fields
 
 
 def _matching_variant(description):
-    """The first row of ``VARIANTS`` whose model is that of a description, but for the fields that
-    a recipe sets; None if there is none.
+    """The first row of ``VARIANTS`` that describes the same model, but for the fields that a recipe
+    sets; None if there is none.
 
     The image size has to match as well: it is the one that the file's position embedding is for.
     """
-    parameters = inspect.signature(description.kind).parameters
-    compared = [name for name in description.fields if name not in FIELDS_OF_RECIPE]
 
-    def comparable(name, value):
-        if name == "image_size" and isinstance(value, int):
-            value = (value, value)
-        return list(value) if isinstance(value, tuple) else value
+    def architecture(described):
+        fields = described.fields.items()
+        return described.kind, {key: value for key, value in fields if key not in FIELDS_OF_RECIPE}
 
-    for variant, row in kd.VARIANTS.items():
-        fields = dataclasses.asdict(row)
-        if all(
-            comparable(name, fields.get(name, parameters[name].default))
-            == comparable(name, description.fields[name])
-            for name in compared
-        ):
+    for variant in kd.VARIANTS:
+        if architecture(describe(variant)) == architecture(description):
             return variant
     return None
 
@@ -270,8 +253,8 @@ def _save_start(model, path):
     Raises:
         UserError: the file is there, and holds another model.
     """
-    if not isinstance(model, (kd.DeiT, kd.RegNetY)):
-        raise kd.UserError(f"{type(model).__name__}: expected a DeiT or RegNetY to fine-tune")
+    if not isinstance(model, ImageClassifier):
+        raise kd.UserError(f"{type(model).__name__}: expected a {family_names()} to fine-tune")
 
     if not path.exists():
         if not processes.index():

@@ -5,7 +5,6 @@ import json
 import pathlib
 import warnings
 
-import keras
 import numpy as np
 
 import keras_deit as kd
@@ -13,12 +12,13 @@ from keras_deit.data import datasets
 from keras_deit.data.reading import UnreadableImages, read_images
 from keras_deit.data.seeding import SUBSET, generator
 from keras_deit.data.transforms import evaluation_view
+from keras_deit.distribution import Strategy
 from keras_deit.evaluation.inference import predictor
 from keras_deit.training.run import check_classes
 from keras_deit.utils import logs
 from keras_deit.utils.files import atomic_write_json
 from keras_deit.utils.progress import progress_bar
-from transfer.finetuning import check_start_file, configure_devices, prepare, recipe
+from transfer.finetuning import check_start_file, prepare, recipe
 from transfer.tasks import find
 
 METHODS = ("linear", "neighbors")
@@ -72,7 +72,7 @@ def probe(model, task, workdir, overrides=(), data_dir=None, quiet=False):
 
 def probe_recipe(task_recipe, workdir, data_dir=None):
     """``probe`` with a recipe that ``finetuning.recipe`` made. Returns the scores."""
-    configure_devices(task_recipe)
+    Strategy(task_recipe.strategy)  # first: it meets the other processes and makes the devices
     check_start_file(task_recipe.start, workdir)
 
     path = pathlib.Path(workdir) / "probe.json"
@@ -123,17 +123,8 @@ def _score(task_recipe, data_dir):
 
 
 def _feature_function(model):
-    """A function from images to one array of features: (images, width), or (images, 2 width) of a
-    model with a distillation token."""
-
-    def features(images):
-        values = model.features(images)
-        if isinstance(model, kd.DeiT):
-            tokens = 1 + model.distilled
-            values = keras.ops.reshape(values[:, :tokens], (-1, tokens * model.width))
-        return [keras.ops.cast(values, "float32")]
-
-    return predictor(model, features)
+    """A compiled function from images to a list of one array of features, (images, width)."""
+    return predictor(model, lambda images: [model.head_features(images)])
 
 
 def _embed(features_of, dataset, rows, task_recipe):

@@ -1,158 +1,213 @@
-"""What an experiment is: the fields of a row of ``RECIPES``, and how one is changed."""
+"""``Recipe``, the settings of a training run, and ``override``, which changes them from text."""
 
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from keras_deit.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a training run is; the values here are the paper's (Table 9). Learning rates but the
-    peak, ``lr``, are taken as they are; shares and probabilities lie in [0, 1]."""
+class Bounds:
+    """The range of a number.
 
-    note: str
-    variant: str | None  # None is that of the file to start from
-    dataset: str = "imagenet2012"
-    classes: int = 0  # that the data set must have; 0 for any number
+    Args:
+        expected: str. The range in words, for errors.
+        allow: function from a number to a bool. Whether it is in the range.
+    """
+
+    expected: str
+    allow: Callable[[float], bool]
+
+
+# The types of the numbers in a recipe. The upper limits are what random generators and float32 can
+# hold. No comparison with nan is true, so that no type allows it.
+PositiveInt = Annotated[int, Bounds("an integer in [1, 2**32)", lambda n: 1 <= n < 2**32)]
+NonNegativeInt = Annotated[int, Bounds("an integer in [0, 2**32)", lambda n: 0 <= n < 2**32)]
+PositiveFloat = Annotated[float, Bounds("a number above 0, below 1e30", lambda x: 0 < x < 1e30)]
+NonNegativeFloat = Annotated[float, Bounds("a number in [0, 1e30)", lambda x: 0 <= x < 1e30)]
+Fraction = Annotated[float, Bounds("a fraction in [0, 1]", lambda x: 0 <= x <= 1)]
+PositiveFraction = Annotated[float, Bounds("a fraction in (0, 1]", lambda x: 0 < x <= 1)]
+Rate = Annotated[float, Bounds("a fraction in [0, 1)", lambda x: 0 <= x < 1)]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a training run. Defaults are the paper's for ImageNet (its Table 9).
+
+    A field's comment gives its meaning and unit, and its type the values it may take. A new field
+    is one line here.
+
+    Raises:
+        UserError: a number is out of its range, or two fields contradict each other.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> recipe = kd.Recipe(note="Half as long.", variant="deit_tiny_patch16_224", epochs=150)
+        >>> recipe.epochs, recipe.batch_size
+        (150, 1024)
+    """
+
+    note: str  # what the run is, its expected score and source, and the command that starts it
+    variant: str | None  # key of VARIANTS; None: that of the file in start
+
     # data
+    dataset: str = "imagenet2012"  # TFDS name or folder:<path>
+    classes: NonNegativeInt = 0  # number that the dataset must have; 0: any
     train_split: str = "train"
     validation_split: str = "validation"
-    train_fraction: float = 1.0  # of each class
-    subset: int = 0  # which random fraction; not by the seed, so that a teacher has its student's
-    passes: int = 1  # over the images in one epoch: more than one for a handful of images
-    batch_size: int = 1024  # over all devices
-    image_size: int = 224  # pixels, of both sides
-    crop: Literal["resized", "padded"] = "resized"  # a random part, or shifted by up to pad pixels
-    pad: int = 0
-    flip: float = 0.5  # probability, of the mirror image
-    rand_augment: bool = True  # rand-m9-mstd0.5-inc1
-    erasing: float = 0.25  # probability
-    repeats: int = 3  # views of an image in a batch
-    mix_group: int = 64  # images that share a choice and a lambda; 0 for the whole batch
-    mixup: float = 0.8  # alpha of the beta distribution, 0 for none
-    cutmix: float = 1.0  # likewise; with both, each batch gets one of the two
-    label_smoothing: float = 0.1
-    eval_crop: float = 0.875  # of the image's side, in validation
-    max_damaged: int = 100  # images of each part that may be left out before the run stops
+    train_fraction: PositiveFraction = 1.0  # of each class' training images
+    subset: NonNegativeInt = 0  # which random fraction; not by seed: teacher and student share it
+    passes: PositiveInt = 1  # over the images in one epoch; above 1 for tiny datasets
+    batch_size: PositiveInt = 1024  # global, over all devices
+    image_size: PositiveInt = 224  # height and width, in pixels
+    crop: Literal["resized", "padded"] = "resized"  # random resized crop, or a shift
+    pad: NonNegativeInt = 0  # largest shift of crop=padded, in pixels
+    flip: Fraction = 0.5  # probability of a horizontal flip
+    rand_augment: bool = True  # RandAugment, rand-m9-mstd0.5-inc1
+    erasing: Fraction = 0.25  # probability of random erasing
+    repeats: PositiveInt = 3  # repeated augmentation: views of an image in a batch
+    mix_group: NonNegativeInt = 64  # images with one choice and one lambda; 0: the whole batch
+    mixup: NonNegativeFloat = 0.8  # alpha of lambda's beta distribution; 0: no mixup
+    cutmix: NonNegativeFloat = 1.0  # likewise; if both are on, each group gets one of them
+    label_smoothing: Rate = 0.1
+    eval_crop: PositiveFraction = 0.875  # center-crop ratio, in validation
+    max_damaged: NonNegativeInt = 100  # unreadable images per split that are skipped; more: stop
+
     # model
-    start: str | None = None  # weights to begin with: a published model or a file
-    new_heads: bool = False  # whether heads are made anew for the same number of classes too
-    trainable: Literal["all", "attention", "heads"] = "all"  # the others stay; see freezing.py
-    mode: Literal["training", "evaluation"] = "training"  # the latter: no drop path, no dropout
-    drop_path: float = 0.1  # of a DeiT
-    dropout: float = 0.0
-    # optimisation
-    epochs: int = 300
+    start: str | None = None  # initial weights: a published model or a file; None: random
+    new_heads: bool = False  # whether to re-initialize heads of the right number of classes too
+    trainable: Literal["all", "attention", "heads"] = "all"  # the other weights are frozen
+    drop_path: Rate = 0.1  # stochastic depth of the last block of a DeiT
+    dropout: Rate = 0.0  # of a DeiT
+
+    # optimization
+    epochs: PositiveInt = 300
     optimizer: Literal["adamw", "sgd", "lamb"] = "adamw"
-    momentum: float = 0.9  # of SGD
-    lr: float = 5e-4  # at 512 images; scaled with the batch
-    schedule: Literal["step", "epoch"] = "step"  # the published code changes the rate by epochs
-    min_lr: float = 1e-5
-    warmup_lr: float = 1e-6
-    warmup_epochs: float = 5
-    weight_decay: float = 0.05
+    momentum: Rate = 0.9  # of SGD
+    lr: PositiveFloat = 5e-4  # peak learning rate per 512 images; scaled with batch_size
+    schedule: Literal["step", "epoch"] = "step"  # the published code changes lr by epochs
+    min_lr: NonNegativeFloat = 1e-5  # at the end; not scaled
+    warmup_lr: NonNegativeFloat = 1e-6  # at the start; not scaled
+    warmup_epochs: NonNegativeFloat = 5
+    weight_decay: NonNegativeFloat = 0.05
     no_decay: tuple[str, ...] = ("bias", "gamma", "beta", "pos_embed", "cls_token")  # variables
-    clip_norm: float = 0.0  # largest global norm of the gradients, 0 for any
-    accumulate: int = 1  # parts of a batch, one after another, where a device cannot hold it
-    ema: float = 0.0  # decay of a moving average of the weights kept beside them, 0 for none
+    clip_norm: NonNegativeFloat = 0.0  # largest global norm of the gradients; 0: no clipping
+    accumulate: PositiveInt = 1  # gradient accumulation: micro-batches per batch
+    ema: Rate = 0.0  # decay of a moving average of the weights, saved beside them; 0: none
+
     # distillation
     teacher: str | None = None  # another recipe, a published model or a file
     distillation: Literal["none", "soft", "hard", "label"] = "none"  # label: two heads, no teacher
-    token: bool = True  # a token of its own learns from the teacher, or else the class head does
-    alpha: float = 0.5
-    tau: float = 1.0
-    reduction: Literal["batch", "elements"] = "batch"
+    token: bool = True  # whether a distillation token learns from the teacher, or the class head
+    alpha: Fraction = 0.5  # weight of the teacher's loss; the label's has the rest
+    tau: PositiveFloat = 1.0  # temperature of soft distillation
+    reduction: Literal["batch", "elements"] = "batch"  # of the soft loss; see Distillation
+
     # running
-    seed: int = 0
+    seed: NonNegativeInt = 0
     run_eagerly: bool = False
     jit_compile: Literal["auto", "true", "false"] = "auto"  # XLA
-    strategy: Literal["auto", "single", "mirrored", "multiworker", "tpu"] = "auto"  # strategies.py
+    strategy: Literal["auto", "single", "mirrored", "multiworker", "tpu"] = "auto"
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    save_minutes: float = 5.0  # between checkpoints; longer where they would cost over 5 %
-    keep: int = 2  # checkpoints
+    save_minutes: NonNegativeFloat = 5.0  # between checkpoints; longer if they would cost over 5 %
+    keep: PositiveInt = 2  # newest checkpoints; older ones are deleted
 
     def __post_init__(self):
-        _check(self)
-
-
-POSITIVE = (
-    *("epochs", "batch_size", "passes", "repeats", "image_size"),
-    *("tau", "lr", "train_fraction", "eval_crop", "accumulate", "keep"),
-)
-SHARES = ("train_fraction", "alpha", "flip", "erasing", "eval_crop")
-LIMITS = {int: 2**32, float: 1e30}  # what the generators and float32 can hold
-RATES = ("label_smoothing", "drop_path", "dropout", "momentum", "ema")
-
-
-def _check(recipe):
-    for name in POSITIVE:
-        if not getattr(recipe, name) > 0:
-            raise UserError(f"{name}={getattr(recipe, name)}: expected a number above 0")
-    for name in SHARES:
-        if not 0 <= getattr(recipe, name) <= 1:
-            raise UserError(f"{name}={getattr(recipe, name)}: expected a share between 0 and 1")
-    for name in RATES:
-        if not 0 <= getattr(recipe, name) < 1:
-            raise UserError(f"{name}={getattr(recipe, name)}: expected a rate from 0, below 1")
-    for name, kind in typing.get_type_hints(Recipe).items():
-        value = getattr(recipe, name)
-        if kind in LIMITS and not 0 <= value < LIMITS[kind]:
-            raise UserError(f"{name}={value}: expected a number from 0, below {LIMITS[kind]:g}")
-    if recipe.mix_group and recipe.batch_size % recipe.mix_group:
-        raise UserError(
-            f"batch_size={recipe.batch_size}: expected a multiple of mix_group={recipe.mix_group}"
-        )
-    if recipe.batch_size % recipe.accumulate:
-        raise UserError(
-            f"batch_size={recipe.batch_size}: expected a multiple of accumulate={recipe.accumulate}"
-        )
-    if (recipe.distillation in ("soft", "hard")) != (recipe.teacher is not None):
-        raise UserError(
-            f"teacher={recipe.teacher} with distillation={recipe.distillation}: expected a teacher"
-            " with soft or hard, and none with none or label"
-        )
-    if recipe.start is None and recipe.variant is None:
-        raise UserError("variant=none without start: expected a variant, or a file to start from")
+        _check_ranges(self)
+        _check_combinations(self)
 
 
 def override(recipe, settings):
-    """``recipe`` with fields replaced, each setting a "field=value" in the field's own type.
+    """A recipe with some fields replaced.
 
-    A tuple is written with commas, None as "none", a truth value as true or false.
+    Args:
+        recipe: a ``Recipe``; it stays as it is.
+        settings: iterable of str, "field=value". The value is written as its field's type: tuples
+            with commas, None as "none", booleans as true or false.
+
+    Returns:
+        A new ``Recipe``.
 
     Raises:
-        UserError: unknown field, wrong type, or a value out of range; lists what is known.
+        UserError: an unknown field, a value of the wrong type or out of range, or a contradiction
+            between fields. The message lists what is possible.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> recipe = kd.override(kd.RECIPES["deit_tiny"], ["lr=1e-3", "no_decay=bias,gamma"])
+        >>> recipe.lr, recipe.no_decay
+        (0.001, ('bias', 'gamma'))
     """
-    kinds = typing.get_type_hints(Recipe)
+    kinds = _field_types()
     changes = {}
+
     for setting in settings:
-        name, equals, text = setting.partition("=")
+        field, equals, text = setting.partition("=")
         if not equals:
             raise UserError(f"setting {setting!r}: expected field=value")
-        if name not in kinds:
-            raise UserError(f"unknown field {name!r}: expected one of {', '.join(kinds)}")
-        changes[name] = _parse(name, text, kinds[name])
+        if field not in kinds:
+            raise UserError(f"unknown field {field!r}: expected one of {', '.join(kinds)}")
+        changes[field] = _parse(field, text, kinds[field])
+
     return dataclasses.replace(recipe, **changes)
 
 
-def _parse(name, text, kind):
-    if isinstance(kind, types.UnionType):  # "... | None"
-        return None if text == "none" else text
+def _field_types():
+    """The type of every field, by name. Those of numbers are ``Annotated`` with ``Bounds``."""
+    return typing.get_type_hints(Recipe, include_extras=True)
+
+
+def _parse(field, text, kind):
+    """The value of type ``kind`` that ``text`` stands for."""
+    if typing.get_origin(kind) is Annotated:
+        number, bounds = typing.get_args(kind)
+        try:
+            return number(text)
+        except ValueError:
+            raise UserError(f"{field}={text!r}: expected {bounds.expected}") from None
+
+    if typing.get_origin(kind) is Literal or kind is bool:
+        choices = {str(value): value for value in typing.get_args(kind)}
+        if kind is bool:
+            choices = {"true": True, "false": False}
+        if text not in choices:
+            raise UserError(f"{field}={text!r}: expected one of {', '.join(choices)}")
+        return choices[text]
+
     if typing.get_origin(kind) is tuple:
         return tuple(filter(None, text.split(",")))
-    if typing.get_origin(kind) is Literal:
-        choices = {str(choice): choice for choice in typing.get_args(kind)}
-    else:
-        choices = {"true": True, "false": False} if kind is bool else {}
-    try:
-        return choices[text] if choices else kind(text)
-    except (KeyError, ValueError):
-        expected = f"one of {', '.join(choices)}" if choices else f"{_NOUN[kind]}"
-        raise UserError(f"{name}={text!r}: expected {expected}") from None
+    if isinstance(kind, types.UnionType) and text == "none":  # "str | None"
+        return None
+    return text
 
 
-_NOUN = {int: "a whole number", float: "a number", str: "text"}
+def _check_ranges(recipe):
+    for field, kind in _field_types().items():
+        if typing.get_origin(kind) is Annotated:
+            value = getattr(recipe, field)
+            _, bounds = typing.get_args(kind)
+            if not bounds.allow(value):
+                raise UserError(f"{field}={value}: expected {bounds.expected}")
+
+
+def _check_combinations(recipe):
+    for divisor in ("mix_group", "accumulate"):
+        size = getattr(recipe, divisor)
+        if size and recipe.batch_size % size:
+            raise UserError(
+                f"batch_size={recipe.batch_size}: expected a multiple of {divisor}={size}"
+            )
+
+    needs_teacher = recipe.distillation in ("soft", "hard")
+    if needs_teacher != (recipe.teacher is not None):
+        raise UserError(
+            f"teacher={recipe.teacher} with distillation={recipe.distillation}: expected a teacher"
+            " with soft or hard, and teacher=none with none or label"
+        )
+
+    if recipe.start is None and recipe.variant is None:
+        raise UserError("variant=none without start: expected a variant, or a file to start from")

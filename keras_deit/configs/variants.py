@@ -1,14 +1,32 @@
-"""The models by name, one frozen row each. Published models keep their published names."""
+"""``VARIANTS``: every model by name, one frozen row each. Published models keep their names.
 
-from dataclasses import dataclass, replace
+A new variant is a new row, published or not.
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of images in [0, 1]
-FILES = "https://dl.fbaipublicfiles.com/deit"  # the official files
+Example:
+    >>> import keras_deit as kd
+    >>> row = kd.VARIANTS["deit_tiny_patch16_224"]
+    >>> row.width, row.published.imagenet[0].top1
+    (192, 72.202)
+"""
+
+from dataclasses import dataclass
+
+# Of ImageNet's channels red, green and blue, for images in [0, 1].
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+FILES = "https://dl.fbaipublicfiles.com/deit"  # the official weights
 
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracies in percent, None where not published, at the crop ratio they were measured at."""
+    """Accuracies of a model on a validation set, in percent.
+
+    Args:
+        crop: float in (0, 1]. Center-crop ratio they were measured at.
+        top1: float.
+        top5: float, or None if not published. Default None.
+    """
 
     crop: float
     top1: float
@@ -17,19 +35,22 @@ class Score:
 
 @dataclass(frozen=True)
 class Published:
-    """Where a model's weights are, and what it scores.
+    """The files of a model's published weights, and their scores.
 
-    ``file`` is the official one, below ``FILES``; ``sha256`` is how its hash begins. ``hub`` is the
-    Hugging Face repository of the same weights in timm's names, ``transformers`` the one in its
-    own, where there is one. ``paper`` is the top-1 accuracy in the paper (its Table 5, the teacher
-    Table 2). ``imagenet`` holds the official README's scores and timm's, ``real`` (ImageNet-ReaL)
-    and ``v2`` (ImageNet-V2, matched frequency) are timm's.
+    Args:
+        file: str. Name of the official file, below ``FILES``.
+        sha256: str. First hexadecimal digits of that file's hash, 8 or more.
+        hub: str. Hugging Face repository of the same weights under timm's names.
+        paper: float. Top-1 accuracy on ImageNet in the paper (Table 5; the teacher's: Table 2), in
+            percent.
+        imagenet: tuple of ``Score``. On ImageNet: the official README's, then timm's.
+        real: ``Score``. On ImageNet-ReaL, timm's.
+        v2: ``Score``. On ImageNet-V2 (matched frequency), timm's.
     """
 
     file: str
     sha256: str
     hub: str
-    transformers: str | None
     paper: float
     imagenet: tuple[Score, ...]
     real: Score
@@ -38,7 +59,12 @@ class Published:
 
 @dataclass(frozen=True)
 class DeiTVariant:
-    """Shape of a ``DeiT``; ``params`` counts its parameters at ``num_classes`` classes."""
+    """Constructor arguments of a ``DeiT``, explained there.
+
+    Args:
+        params: int. Number of its parameters, with ``num_classes`` classes.
+        published: ``Published``, or None without published weights. Default None.
+    """
 
     width: int
     heads: int
@@ -56,7 +82,13 @@ class DeiTVariant:
 
 @dataclass(frozen=True)
 class RegNetYVariant:
-    """Shape of a ``RegNetY``; ``params`` counts its trainable parameters."""
+    """Constructor arguments of a ``RegNetY``, explained there.
+
+    Args:
+        params: int. Number of its trainable parameters, with ``num_classes`` classes.
+        image_size: int. Pixels it was trained at; it takes any size. Default 224.
+        published: ``Published``, or None without published weights. Default None.
+    """
 
     stem: int
     depths: tuple[int, ...]
@@ -68,68 +100,181 @@ class RegNetYVariant:
     published: Published | None = None
 
 
-# The file's hash, the paper's top-1, the README's top-1 and top-5 at crop .875; then from timm's
-# results files, at crop .9 (224 pixels) or 1 (384), those on ImageNet-ReaL and on ImageNet-V2, and
-# for the base models top-1 on ImageNet.
-_DEIT = """
-tiny_patch16_224             a1311bcf 72.2 72.202 91.124 80.026 94.464 59.920 82.750
-small_patch16_224            cd65a155 79.8 79.854 94.968 85.672 96.913 68.530 88.170
-base_patch16_224             b5f2ef4d 81.8 81.846 95.594 86.833 97.062 70.970 89.180 81.980
-base_patch16_384             8de9b5d1 83.1 82.890 96.222 87.862 97.510 72.520 90.200 83.108
-tiny_distilled_patch16_224   b40b3cf7 74.5 74.476 91.920 82.012 95.145 62.760 83.850
-small_distilled_patch16_224  649709d9 81.2 81.164 95.376 86.985 97.314 70.510 89.380
-base_distilled_patch16_224   df68dfff 83.4 83.372 96.482 88.212 97.912 72.970 90.960 83.384
-base_distilled_patch16_384   d0272ac0 85.2 85.224 97.186 89.434 98.441 75.400 92.520 85.438
-"""
-
-
-def _published(text):
-    name, sha256, *numbers = text.split()
-    name, crop = f"deit_{name}", 1.0 if name.endswith("384") else 0.9
-    paper, top1, top5, real1, real5, v2_1, v2_5, *timm = map(float, numbers)
-    return name, Published(
-        file=f"{name}-{sha256}.pth",
-        sha256=sha256,
-        hub=f"timm/{name}.fb_in1k",
-        transformers=f"facebook/{name.replace('_', '-')}",
-        paper=paper,
-        imagenet=(Score(0.875, top1, top5), *(Score(crop, score) for score in timm)),
-        real=Score(crop, real1, real5),
-        v2=Score(crop, v2_1, v2_5),
-    )
-
-
-_PUBLISHED = dict(map(_published, _DEIT.strip().splitlines()))
-_PUBLISHED["regnety_160"] = Published(
-    file="regnety_160-a5fe301d.pth",
-    sha256="a5fe301d",
-    hub="timm/regnety_160.deit_in1k",
-    transformers=None,
-    paper=82.9,
-    imagenet=(Score(0.95, 83.0),),
-    real=Score(0.95, 88.168, 97.818),
-    v2=Score(0.95, 72.800, 90.930),
-)
-
-
-def _digits(params, distilled):
-    """Sixteen 2-pixel patches of an 8x8 image."""
-    size = {"image_size": 8, "patch_size": 2, "depth": 2, "num_classes": 10}
-    return DeiTVariant(64, 4, params, distilled=distilled, mlp_ratio=2.0, **size)
-
-
-_SHAPES = {
-    "deit_tiny_patch16_224": DeiTVariant(192, 3, 5_717_416),
-    "deit_small_patch16_224": DeiTVariant(384, 6, 22_050_664),
-    "deit_base_patch16_224": DeiTVariant(768, 12, 86_567_656),
-    "deit_base_patch16_384": DeiTVariant(768, 12, 86_859_496, 384),
-    "deit_tiny_distilled_patch16_224": DeiTVariant(192, 3, 5_910_800, distilled=True),
-    "deit_small_distilled_patch16_224": DeiTVariant(384, 6, 22_436_432, distilled=True),
-    "deit_base_distilled_patch16_224": DeiTVariant(768, 12, 87_338_192, distilled=True),
-    "deit_base_distilled_patch16_384": DeiTVariant(768, 12, 87_630_032, 384, distilled=True),
-    "regnety_160": RegNetYVariant(32, (2, 4, 11, 1), (224, 448, 1232, 3024), 112, 83_590_140),
-    "deit_digits": _digits(69_706, False),
-    "deit_digits_distilled": _digits(70_484, True),
-    "regnety_digits": RegNetYVariant(32, (1, 1), (48, 96), 16, 50_830, 8, 10),
+VARIANTS = {
+    "deit_tiny_patch16_224": DeiTVariant(
+        width=192,
+        heads=3,
+        params=5_717_416,
+        published=Published(
+            file="deit_tiny_patch16_224-a1311bcf.pth",
+            sha256="a1311bcf",
+            hub="timm/deit_tiny_patch16_224.fb_in1k",
+            paper=72.2,
+            imagenet=(Score(crop=0.875, top1=72.202, top5=91.124),),
+            real=Score(crop=0.9, top1=80.026, top5=94.464),
+            v2=Score(crop=0.9, top1=59.920, top5=82.750),
+        ),
+    ),
+    "deit_small_patch16_224": DeiTVariant(
+        width=384,
+        heads=6,
+        params=22_050_664,
+        published=Published(
+            file="deit_small_patch16_224-cd65a155.pth",
+            sha256="cd65a155",
+            hub="timm/deit_small_patch16_224.fb_in1k",
+            paper=79.8,
+            imagenet=(Score(crop=0.875, top1=79.854, top5=94.968),),
+            real=Score(crop=0.9, top1=85.672, top5=96.913),
+            v2=Score(crop=0.9, top1=68.530, top5=88.170),
+        ),
+    ),
+    "deit_base_patch16_224": DeiTVariant(
+        width=768,
+        heads=12,
+        params=86_567_656,
+        published=Published(
+            file="deit_base_patch16_224-b5f2ef4d.pth",
+            sha256="b5f2ef4d",
+            hub="timm/deit_base_patch16_224.fb_in1k",
+            paper=81.8,
+            imagenet=(
+                Score(crop=0.875, top1=81.846, top5=95.594),
+                Score(crop=0.9, top1=81.980),
+            ),
+            real=Score(crop=0.9, top1=86.833, top5=97.062),
+            v2=Score(crop=0.9, top1=70.970, top5=89.180),
+        ),
+    ),
+    "deit_base_patch16_384": DeiTVariant(
+        width=768,
+        heads=12,
+        params=86_859_496,
+        image_size=384,
+        published=Published(
+            file="deit_base_patch16_384-8de9b5d1.pth",
+            sha256="8de9b5d1",
+            hub="timm/deit_base_patch16_384.fb_in1k",
+            paper=83.1,
+            imagenet=(
+                Score(crop=0.875, top1=82.890, top5=96.222),
+                Score(crop=1.0, top1=83.108),
+            ),
+            real=Score(crop=1.0, top1=87.862, top5=97.510),
+            v2=Score(crop=1.0, top1=72.520, top5=90.200),
+        ),
+    ),
+    "deit_tiny_distilled_patch16_224": DeiTVariant(
+        width=192,
+        heads=3,
+        params=5_910_800,
+        distilled=True,
+        published=Published(
+            file="deit_tiny_distilled_patch16_224-b40b3cf7.pth",
+            sha256="b40b3cf7",
+            hub="timm/deit_tiny_distilled_patch16_224.fb_in1k",
+            paper=74.5,
+            imagenet=(Score(crop=0.875, top1=74.476, top5=91.920),),
+            real=Score(crop=0.9, top1=82.012, top5=95.145),
+            v2=Score(crop=0.9, top1=62.760, top5=83.850),
+        ),
+    ),
+    "deit_small_distilled_patch16_224": DeiTVariant(
+        width=384,
+        heads=6,
+        params=22_436_432,
+        distilled=True,
+        published=Published(
+            file="deit_small_distilled_patch16_224-649709d9.pth",
+            sha256="649709d9",
+            hub="timm/deit_small_distilled_patch16_224.fb_in1k",
+            paper=81.2,
+            imagenet=(Score(crop=0.875, top1=81.164, top5=95.376),),
+            real=Score(crop=0.9, top1=86.985, top5=97.314),
+            v2=Score(crop=0.9, top1=70.510, top5=89.380),
+        ),
+    ),
+    "deit_base_distilled_patch16_224": DeiTVariant(
+        width=768,
+        heads=12,
+        params=87_338_192,
+        distilled=True,
+        published=Published(
+            file="deit_base_distilled_patch16_224-df68dfff.pth",
+            sha256="df68dfff",
+            hub="timm/deit_base_distilled_patch16_224.fb_in1k",
+            paper=83.4,
+            imagenet=(
+                Score(crop=0.875, top1=83.372, top5=96.482),
+                Score(crop=0.9, top1=83.384),
+            ),
+            real=Score(crop=0.9, top1=88.212, top5=97.912),
+            v2=Score(crop=0.9, top1=72.970, top5=90.960),
+        ),
+    ),
+    "deit_base_distilled_patch16_384": DeiTVariant(
+        width=768,
+        heads=12,
+        params=87_630_032,
+        image_size=384,
+        distilled=True,
+        published=Published(
+            file="deit_base_distilled_patch16_384-d0272ac0.pth",
+            sha256="d0272ac0",
+            hub="timm/deit_base_distilled_patch16_384.fb_in1k",
+            paper=85.2,
+            imagenet=(
+                Score(crop=0.875, top1=85.224, top5=97.186),
+                Score(crop=1.0, top1=85.438),
+            ),
+            real=Score(crop=1.0, top1=89.434, top5=98.441),
+            v2=Score(crop=1.0, top1=75.400, top5=92.520),
+        ),
+    ),
+    "regnety_160": RegNetYVariant(
+        stem=32,
+        depths=(2, 4, 11, 1),
+        widths=(224, 448, 1232, 3024),
+        group_width=112,
+        params=83_590_140,
+        published=Published(
+            file="regnety_160-a5fe301d.pth",
+            sha256="a5fe301d",
+            hub="timm/regnety_160.deit_in1k",
+            paper=82.9,
+            imagenet=(Score(crop=0.95, top1=83.0),),
+            real=Score(crop=0.95, top1=88.168, top5=97.818),
+            v2=Score(crop=0.95, top1=72.800, top5=90.930),
+        ),
+    ),
+    "deit_digits": DeiTVariant(
+        width=64,
+        heads=4,
+        params=69_706,
+        image_size=8,
+        patch_size=2,
+        depth=2,
+        mlp_ratio=2.0,
+        num_classes=10,
+    ),
+    "deit_digits_distilled": DeiTVariant(
+        width=64,
+        heads=4,
+        params=70_484,
+        image_size=8,
+        patch_size=2,
+        depth=2,
+        mlp_ratio=2.0,
+        distilled=True,
+        num_classes=10,
+    ),
+    "regnety_digits": RegNetYVariant(
+        stem=32,
+        depths=(1, 1),
+        widths=(48, 96),
+        group_width=16,
+        params=50_830,
+        image_size=8,
+        num_classes=10,
+    ),
 }
-VARIANTS = {name: replace(shape, published=_PUBLISHED.get(name)) for name, shape in _SHAPES.items()}

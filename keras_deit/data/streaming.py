@@ -45,7 +45,7 @@ class EpochCursor:
             end = (position // self.length + 1) * self.length
             return tf.data.Dataset.range(position, end)
 
-        return tf.data.Dataset.range(1).map(begin_pass).flat_map(rest_of_epoch)
+        return _untuned(tf.data.Dataset.range(1).map(begin_pass).flat_map(rest_of_epoch))
 
     def hand_out(self, position, *batch):
         """``batch`` alone, noting that all up to ``position`` is in the consumer's hands.
@@ -97,9 +97,21 @@ def parallel_map(positions, make, shapes, workers, errors):
     workers = os.cpu_count() if workers is None else workers
     dataset = positions.map(load, num_parallel_calls=2 * workers or None)
 
-    # There is nothing to tune, and ending the autotuner costs more than a second in every epoch.
     options = tf.data.Options()
-    options.autotune.enabled = False
     if workers:
         options.threading.private_threadpool_size = workers
+    return _untuned(dataset.with_options(options))
+
+
+def _untuned(dataset):
+    """``dataset`` and all that is made of it without TensorFlow's autotuner.
+
+    The autotuner appends a prefetch to every dataset, after ``EpochCursor.hand_out`` too, which
+    then would be told of batches that nobody took. And it has nothing to tune here, while its end
+    costs more than a second in every epoch.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
     return dataset.with_options(options)

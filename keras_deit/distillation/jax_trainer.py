@@ -1,4 +1,4 @@
-"""A training step on JAX, on one device or, under Keras' ``DataParallel``, on many."""
+"""A training step on JAX, on one device or, under Keras' ``DataParallel``, on several."""
 
 import contextlib
 
@@ -6,78 +6,93 @@ import jax
 import keras
 from jax import numpy as jnp
 
-from keras_deit.distillation.losses import images_in
+from keras_deit.distillation.losses import image_count
 
 
-class JaxSteps:
-    """Stands before ``keras.Model`` in a class; see ``Steps``. The steps are functions of the
-    state, which is lists of arrays, as Keras wants them."""
+class JaxTrainer:
+    """The part of ``DistillationTrainer`` that is JAX's.
 
-    home = contextlib.nullcontext
+    Steps are pure functions of the state, which is four lists of arrays, as Keras wants them: the
+    trainable variables, the others, the optimizer's and the metrics'.
+    """
+
+    strategy_scope = contextlib.nullcontext
+    compiles_replicas = False
 
     @property
     def non_trainable_variables(self):
-        """With the teacher's among them: what a compiled step is given and not built of."""
+        """The model's, and then the teacher's: a compiled step takes the teacher's weights as
+        arguments, rather than as constants in its program."""
         own = super().non_trainable_variables
         return own + self.distillation.variables if self.distillation else own
 
     def train_step(self, state, data):
         """One update with the gradients of the whole batch's mean loss."""
-        trainable, others, optimizer, metrics = state
+        trainable, non_trainable, optimizer, metrics = state
         batch = keras.utils.unpack_x_y_sample_weight(data)
-        self.weigh(batch[2], self.accumulate)
-        whole = images_in(batch[0], batch[2])
+        images, _, weights = batch
+        self.check_weights(weights, self.accumulate)
+        batch_images = image_count(images, weights)
 
-        def part_of_loss(trainable, others, metrics, batch):
-            with self._given(trainable, others, metrics, optimizer) as scope:
-                loss = self.forward(*batch) * images_in(batch[0], batch[2]) / whole
+        def contribution(trainable, non_trainable, metrics, micro_batch):
+            """The loss of a micro-batch, of which the sum is the batch's mean loss, and the state
+            that it leaves."""
+            with self._state_scope(trainable, non_trainable, metrics, optimizer) as scope:
+                images, _, weights = micro_batch
+                loss = self.forward_loss(*micro_batch)
+                loss = loss * image_count(images, weights) / batch_images
                 loss = self.optimizer.scale_loss(loss)
-            return loss, (
-                _in(scope, self.non_trainable_variables),
-                _in(scope, self.metrics_variables),
-            )
+            left = _values(scope, self.non_trainable_variables)
+            return loss, (left, _values(scope, self.metrics_variables))
 
-        gradients_of = jax.grad(part_of_loss, has_aux=True)
+        differentiate = jax.grad(contribution, has_aux=True)
+
         if self.accumulate == 1:
-            gradients, (others, metrics) = gradients_of(trainable, others, metrics, batch)
+            gradients, (non_trainable, metrics) = differentiate(
+                trainable, non_trainable, metrics, batch
+            )
         else:
 
-            def add(carry, part):
-                sums, others, metrics = carry
-                gradients, (others, metrics) = gradients_of(trainable, others, metrics, part)
-                return (
-                    [x + y for x, y in zip(sums, gradients, strict=True)],
-                    others,
-                    metrics,
-                ), None
+            def add(carry, micro_batch):
+                sums, non_trainable, metrics = carry
+                gradients, (non_trainable, metrics) = differentiate(
+                    trainable, non_trainable, metrics, micro_batch
+                )
+                sums = [x + y for x, y in zip(sums, gradients, strict=True)]
+                return (sums, non_trainable, metrics), None
 
             zeros = [jnp.zeros_like(array) for array in trainable]
-            parts = jax.tree.map(self._parts, batch)
-            carry, _ = jax.lax.scan(add, (zeros, others, metrics), parts)
-            gradients, others, metrics = carry
+            micro_batches = jax.tree.map(self._micro_batches, batch)
+            carry, _ = jax.lax.scan(add, (zeros, non_trainable, metrics), micro_batches)
+            gradients, non_trainable, metrics = carry
+
         trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
-        with self._given(metrics=metrics):
-            logs = self.results(training=True)
-        return logs, (trainable, others, optimizer, metrics)
+        with self._state_scope(metrics=metrics):
+            logs = self.metric_results(training=True)
+        return logs, (trainable, non_trainable, optimizer, metrics)
 
     def test_step(self, state, data):
-        with self._given(*state) as scope:
-            self.forward(*keras.utils.unpack_x_y_sample_weight(data), training=False)
-            logs = self.results(training=False)
-        return logs, (*state[:2], _in(scope, self.metrics_variables))
+        """Adds a batch to the metrics."""
+        with self._state_scope(*state) as scope:
+            self.forward_loss(*keras.utils.unpack_x_y_sample_weight(data), training=False)
+            logs = self.metric_results(training=False)
+        return logs, (*state[:2], _values(scope, self.metrics_variables))
 
-    def _parts(self, array):
-        """(batch, ...) to (accumulate, batch // accumulate, ...): each part has its share of what
-        every device holds."""
+    def _micro_batches(self, array):
+        """(batch, ...) to (accumulate, batch // accumulate, ...).
+
+        A device holds consecutive rows. Each micro-batch gets an equal number of rows from every
+        device, so that none has to be moved.
+        """
         rows = array.reshape(-1, self.accumulate, *array.shape[1:])
         return jnp.swapaxes(rows, 0, 1)
 
-    def _given(self, trainable=(), others=(), metrics=(), optimizer=()):
-        """A scope in which the variables have these values."""
+    def _state_scope(self, trainable=(), non_trainable=(), metrics=(), optimizer=()):
+        """A scope in which the variables have these values; those without values keep theirs."""
         pairs = []
         for variables, values in (
             (self.trainable_variables, trainable),
-            (self.non_trainable_variables, others),
+            (self.non_trainable_variables, non_trainable),
             (self.metrics_variables, metrics),
             (self.optimizer.variables if self.optimizer else (), optimizer),
         ):
@@ -85,5 +100,5 @@ class JaxSteps:
         return keras.StatelessScope(state_mapping=pairs)
 
 
-def _in(scope, variables):
+def _values(scope, variables):
     return [scope.get_current_value(variable) for variable in variables]

@@ -1,141 +1,198 @@
-"""How a model trains: Keras' ``fit`` with distillation, in parts of a batch, on several devices."""
+"""How a model trains: Keras' ``fit`` with distillation, gradient accumulation and replicas."""
 
 import contextlib
 
 import keras
 
-from keras_deit.distillation.losses import MEAN, images_in
+from keras_deit.distillation.losses import WEIGHTED_MEAN, image_count
 from keras_deit.distribution import replicas
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.keras_private import OptimizerHooks, TrainerHooks
 
-CLIPS = ("clipnorm", "global_clipnorm", "clipvalue")
+CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")  # of Keras' optimizers
 
 if keras.backend.backend() == "tensorflow":
-    from keras_deit.distillation.tensorflow_trainer import TensorFlowSteps as BackendSteps
+    from keras_deit.distillation.tensorflow_trainer import TensorFlowTrainer as BackendTrainer
 elif keras.backend.backend() == "jax":
-    from keras_deit.distillation.jax_trainer import JaxSteps as BackendSteps
+    from keras_deit.distillation.jax_trainer import JaxTrainer as BackendTrainer
 else:
 
-    class BackendSteps:
-        """Keras' own steps, without what is ours."""
+    class BackendTrainer:
+        """Keras' own steps, without distillation and accumulation."""
 
-        home = contextlib.nullcontext
+        strategy_scope = contextlib.nullcontext
+        compiles_replicas = False
 
 
-class Steps(BackendSteps):
-    """The part of a Keras model that trains it. It has ``logits(images, training)``, which gives a
-    list of a tensor for each head, and is called for their mean."""
+class DistillationTrainer(BackendTrainer, TrainerHooks):
+    """A mixin before ``keras.Model`` that trains it.
 
-    distillation, accumulate = None, 1
+    The model gives ``logits(images, training)``, a list of one tensor per head, and is called for
+    their mean.
+    """
+
+    distillation = None
+    accumulate = 1
 
     def compile(self, *args, distillation=None, accumulate=1, **kwargs):
-        """Keras' ``compile``, and
-
-        distillation: a ``Distillation``, or None to train the fused logits on the labels.
-        accumulate: into how many parts a step divides its batch, one after another, for the memory
-            of one part; the gradients are those of the whole batch.
+        """Keras' ``compile`` with two more arguments.
 
         Under a strategy of several replicas ``jit_compile=True`` has XLA compile what each replica
         does with its images, and not their exchange of gradients.
 
-        Raises UserError when teacher and student do not fit together, and for what Keras would get
-        wrong with several replicas.
+        Args:
+            *args: as for Keras.
+            distillation: a ``Distillation``, or None to train the fused logits on the labels.
+            accumulate: int. Into how many micro-batches a step divides its batch, one after the
+                other, for the memory of one of them; the gradients are those of the whole batch.
+                Default 1.
+            **kwargs: as for Keras.
+
+        Raises:
+            UserError: teacher and student do not fit together; or what Keras computes incorrectly
+                with several replicas.
         """
         if distillation is not None:
             distillation.check(self)
         _check_backend(distillation, accumulate)
-        with self.home():  # wherever it is called
-            self.distillation, self.accumulate = distillation, accumulate
+
+        with self.strategy_scope():  # also if compile is called outside of it
+            self.distillation = distillation
+            self.accumulate = accumulate
             super().compile(*args, **kwargs)
+
             if replicas.count() > 1:
                 _check_replicas(self)
             if replicas.count() * accumulate > 1 and _reduction(self) in ("sum", "none", None):
                 raise UserError("a batch that is divided needs a loss that is a mean, not a sum")
-            if self.optimizer and not self.optimizer.built:  # not in the first step, traced twice
+
+            # Now, and not in the first step, which is traced twice.
+            if self.optimizer and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
 
     @property
     def metrics(self):
-        own = self.distillation.metrics if self.distillation else []
-        return super().metrics + own
+        """Keras' metrics, and those of the distillation."""
+        return super().metrics + (self.distillation.metrics if self.distillation else [])
 
-    def forward(self, images, labels, weights=None, training=True):
-        """The mean loss over these images, a scalar, which is also added to the metrics.
+    def forward_loss(self, images, labels, weights=None, training=True):
+        """The mean loss over a batch, which is also added to the metrics.
 
-        With a ``Distillation`` the class head learns the labels and the distillation head what
-        that says, on the same images (paper, section 4).
+        With a ``Distillation`` the class head learns the labels and the distillation head learns
+        its target, on the same images (paper, section 4).
+
+        Args:
+            images: float32 (batch, height, width, 3).
+            labels: as the model's loss expects them.
+            weights: None, or sample weights (batch,).
+            training: bool. Whether this is a training step; evaluation does not distill.
+
+        Returns:
+            A scalar tensor.
         """
         distillation = self.distillation if training else None
-        whole = replicas.count()  # by which Keras divides a loss
+        keras_divisor = replicas.count()  # Keras divides a loss by the number of replicas
+
+        # The teacher goes first: its activations are gone before the student's are kept.
         target = distillation.target(images, labels) if distillation else None
         logits = self.logits(images, training=training)
         fused = fuse(logits)
-        head = logits[0] if distillation else fused
-        loss = whole * self.compute_loss(images, labels, head, weights, training=training)
+
+        label_logits = logits[0] if distillation else fused
+        label_loss = keras_divisor * self.compute_loss(
+            images, labels, label_logits, weights, training=training
+        )
+        loss = label_loss
         if distillation:
-            label_loss = loss
-            teacher_loss = whole * distillation.distillation_loss(logits[-1], target, weights)
+            teacher_loss = keras_divisor * distillation.distillation_loss(
+                logits[-1], target, weights
+            )
             distillation.update_metrics(label_loss, teacher_loss, logits[-1], target, weights)
             loss = distillation.loss(label_loss, teacher_loss)
-        self._loss_tracker.update_state(loss, sample_weight=images_in(images, weights))
+
+        self._mean_loss.update_state(loss, sample_weight=image_count(images, weights))
         self.compute_metrics(images, labels, fused, weights)
         return loss
 
-    def results(self, training):
-        """The metrics' values by name; without the distillation's, which belong to training,
-        elsewhere."""
-        own = self.distillation.metrics if self.distillation and not training else ()
-        own = {metric.name for metric in own}
-        return {name: x for name, x in self.get_metrics_result().items() if name not in own}
+    @property
+    def _mean_loss(self):
+        """Keras' running mean of the loss."""
+        return next(metric for metric in self.metrics if metric.name == "loss")
 
-    def _get_metrics_result_or_logs(self, logs):
-        """Keras', which asks the metrics, and so all replicas, only where ``logs`` has them all."""
-        return {name: x for name, x in self.get_metrics_result().items() if name in logs} or logs
+    def metric_results(self, training):
+        """The metrics' values by name; those of the distillation in training alone."""
+        results = self.get_metrics_result()
+        if self.distillation and not training:
+            for metric in self.distillation.metrics:
+                results.pop(metric.name, None)
+        return results
 
-    def weigh(self, weights, parts):
-        """Raises UserError for sample weights in so many parts of a batch that cannot make the
-        whole."""
-        if weights is not None and parts > 1 and _reduction(self) != MEAN:
+    def check_weights(self, weights, divisions):
+        """Checks that means over the divisions of a batch combine to the mean over the batch.
+
+        Args:
+            weights: sample weights (batch,), or None.
+            divisions: int. Micro-batches times replicas.
+
+        Raises:
+            UserError: they cannot be combined with the model's loss.
+        """
+        if weights is not None and divisions > 1 and _reduction(self) != WEIGHTED_MEAN:
             raise UserError(
-                "sample weights in a batch that is divided: expected keras_deit.loss, or a Keras"
-                f" loss with reduction={MEAN!r}"
+                "sample weights cannot be combined across micro-batches or replicas with this"
+                " loss: expected keras_deit.loss, or a Keras loss with"
+                f" reduction={WEIGHTED_MEAN!r}"
             )
+
+
+def fuse(logits):
+    """The mean of the heads' logits, the model's prediction.
+
+    Args:
+        logits: list of tensors (batch, num_classes), one per head.
+    """
+    return sum(logits) / len(logits)
 
 
 def _reduction(model):
     return getattr(model.loss, "reduction", "mean")
 
 
-def fuse(logits):
-    """The heads' prediction: the mean of their logits."""
-    return sum(logits) / len(logits)
-
-
 def _check_backend(distillation, accumulate):
-    what = "accumulation" if accumulate > 1 else "distillation" if distillation else None
     backend = keras.backend.backend()
-    if what and backend not in ("tensorflow", "jax"):
+    if backend in ("tensorflow", "jax"):
+        return
+
+    if accumulate > 1:
         raise UserError(
-            f"{what} does not train on the {backend} backend: set KERAS_BACKEND=tensorflow or jax"
+            f"accumulation does not train on the {backend} backend: set KERAS_BACKEND=tensorflow"
+            " or jax"
+        )
+    if distillation:
+        raise UserError(
+            f"distillation does not train on the {backend} backend: set KERAS_BACKEND=tensorflow"
+            " or jax"
         )
 
 
 def _check_replicas(model):
     optimizer = model.optimizer
-    ours = hasattr(type(optimizer), "averages")
-    wrong = None
+    clips = any(getattr(optimizer, name, None) for name in CLIPPING)
+
+    problem = None
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        wrong = "mixed_float16: an infinite gradient of one replica makes the weights no numbers"
-    elif any(getattr(optimizer, name, None) for name in CLIPS) and not ours:
-        wrong = "Keras' clipping: it clips the gradients of each replica before they are summed"
+        problem = "mixed_float16: an infinite gradient of one replica makes the weights NaN"
+    elif clips and not isinstance(optimizer, OptimizerHooks):
+        problem = "Keras' clipping: it clips the gradients of each replica before they are summed"
     elif getattr(optimizer, "gradient_accumulation_steps", None):
-        wrong = "gradient_accumulation_steps: it fails there; give compile accumulate= instead"
+        problem = "gradient_accumulation_steps: it fails there; give compile accumulate= instead"
     elif getattr(optimizer, "ema_overwrite_frequency", None):
-        wrong = "ema_overwrite_frequency: it fails there"
+        problem = "ema_overwrite_frequency: it fails there"
     elif model.steps_per_execution > 1:
-        wrong = "steps_per_execution: it fails there"
-    if wrong:
+        problem = "steps_per_execution: it fails there"
+
+    if problem:
         raise UserError(
-            f"several replicas cannot train with {wrong}; expected mixed_bfloat16 or float32, an"
+            f"several replicas cannot train with {problem}; expected mixed_bfloat16 or float32, an"
             " optimizer of keras_deit.optimizer, and Keras' defaults for the rest"
         )

@@ -1,8 +1,9 @@
-"""The processes that train together: one, number 0, where ``join`` was not called."""
+"""The processes that train together; without ``join`` there is one, number 0."""
 
 import contextlib
 import functools
 import json
+import logging
 import os
 import re
 import sys
@@ -10,51 +11,67 @@ import sys
 import keras
 import numpy as np
 
+from keras_deit.utils import logs
 from keras_deit.utils.errors import ProcessLost, UserError
 
-# What the engines' errors say where a peer is gone, of whatever class they are.
-CONNECTION = (
+HEARTBEAT_SECONDS = 30  # without one for so long, JAX counts a process as dead
+
+# What JAX's and TensorFlow's errors say if another process is gone. The tests have such messages of
+# the versions that are supported.
+LOST_MESSAGE = re.compile(
     r"(?i)[^\n:]*\b(connection (reset|closed|refused)|socket closed|broken pipe|failed to connect"
     r"|peer|heartbeat|collective ops is aborted|unavailable|unhealthy|preempted)\b[^\n]{0,120}"
 )
-HEARTBEAT = 30  # seconds without one, after which JAX counts a process as dead
 
 
 def announced():
     """Whether the environment names other processes: ``TF_CONFIG`` for TensorFlow, Keras'
-    ``KERAS_DISTRIBUTION_...`` for JAX. Raises UserError where they are not as they should be."""
+    ``KERAS_DISTRIBUTION_...`` for JAX.
+
+    Raises:
+        UserError: they are not as they should be.
+    """
     if keras.backend.backend() == "jax":
         return _jax_environment() is not None
-    return len(_tf_config() or ()) > 1
+    return len(_tf_config_workers() or ()) > 1
 
 
 def _jax_environment():
-    """(address, count, index) of ``jax.distributed.initialize``, None of a process alone."""
-    names = [
-        f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
-    ]
-    address, *numbers = (os.environ.get(name) or "" for name in names)
-    if numbers[0] in ("", "1"):
+    """The (address, count, index) of ``jax.distributed.initialize``; None for a single process."""
+    suffixes = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
+    names = [f"KERAS_DISTRIBUTION_{suffix}" for suffix in suffixes]
+    addresses, count, index = (os.environ.get(name) or "" for name in names)
+    if count in ("", "1"):
         return None
-    if not address or not all(number.isdecimal() for number in numbers):
-        found = ", ".join(f"{name}={os.environ.get(name)}" for name in names)
-        raise UserError(f"{found}: expected host:port, a number of processes, and one from 0 on")
-    return address.split(",")[0], *map(int, numbers)
+
+    if not addresses or not (count.isdecimal() and index.isdecimal()):
+        settings = ", ".join(f"{name}={os.environ.get(name)}" for name in names)
+        raise UserError(
+            f"{settings}: expected host:port, the number of processes, and this one's, from 0"
+        )
+    return addresses.split(",")[0], int(count), int(index)
 
 
-def _tf_config():
-    """The workers that ``TF_CONFIG`` names, None without it."""
+def _tf_config_workers():
+    """The addresses of the workers that ``TF_CONFIG`` names; None without it."""
     text = os.environ.get("TF_CONFIG")
     if not text:
         return None
+
     try:
         config = json.loads(text)
-        workers, task = config["cluster"]["worker"], config["task"]
-        good = [*config["cluster"]] == ["worker"] and isinstance(workers, list)
-        good = good and task["type"] == "worker" and workers[int(task["index"])]
+        workers = config["cluster"]["worker"]
+        task = config["task"]
+        valid = (
+            [*config["cluster"]] == ["worker"]
+            and isinstance(workers, list)
+            and task["type"] == "worker"
+            and workers[int(task["index"])]
+        )
     except (ValueError, TypeError, KeyError, IndexError):
-        good = False
-    if not good:
+        valid = False
+
+    if not valid:
         raise UserError(
             f"TF_CONFIG={text}: expected"
             ' {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
@@ -62,31 +79,41 @@ def _tf_config():
     return workers
 
 
-@functools.cache
-def join():
-    """Meets the other processes: those that ``announced`` tells of, or else those of the Slurm job
-    and, on JAX, whatever ``jax.distributed`` finds (Kubernetes, Cloud TPU, MPI).
+_joined = None  # TensorFlow's strategy, or True on JAX, once this process has joined the others
 
-    Returns:
-        On TensorFlow the ``MultiWorkerMirroredStrategy``; on JAX None.
+
+def join():
+    """Meets the other processes, once: those that ``announced`` tells of, or else those of the
+    Slurm job and, on JAX, whatever ``jax.distributed`` detects (Kubernetes, Cloud TPU, MPI).
 
     Raises:
         UserError: there is nothing to join, or TensorFlow is in use already.
     """
-    return _join_jax() if keras.backend.backend() == "jax" else _join_tensorflow()
+    global _joined
+    if _joined is not None:
+        return
+
+    if keras.backend.backend() == "jax":
+        _join_jax()
+        _joined = True
+    else:
+        _joined = _join_tensorflow()
+
+    if index():  # process 0 alone prints
+        logs.logger.setLevel(logging.WARNING)
 
 
 def _join_jax():
     import jax
 
-    given = _jax_environment() or ()
-    _waits(given[:1])
+    settings = _jax_environment() or ()
+    _print_waiting(settings[:1])
     try:
-        jax.distributed.initialize(*given, heartbeat_timeout_seconds=HEARTBEAT)
+        jax.distributed.initialize(*settings, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except Exception as error:
-        reason = " ".join(str(error).split())
+        problem = " ".join(str(error).split())
         raise UserError(
-            f"cannot join the other processes ({reason}): expected"
+            f"cannot join the other processes ({problem}): expected"
             " KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID, or a job of Slurm,"
             " Kubernetes, Cloud TPU or MPI"
         ) from error
@@ -96,37 +123,41 @@ def _join_tensorflow():
     import tensorflow as tf
 
     resolvers = tf.distribute.cluster_resolver
-    if _tf_config():
+    if _tf_config_workers():
         resolver = resolvers.TFConfigClusterResolver()
     elif "SLURM_STEP_NODELIST" in os.environ:
         resolver = resolvers.SlurmClusterResolver(
-            # Of each job its own, below those that systems give away.
+            # A range of its own for each job, below the ports that systems hand out.
             port_base=10_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20_000,
-            gpus_per_node=1024,  # Slurm gives a task its GPUs; the resolver would ask nvidia-smi
+            # Slurm gives a task its GPUs; with a smaller number the resolver asks nvidia-smi.
+            gpus_per_node=1024,
             gpus_per_task=1,
             auto_set_gpu=False,
         )
     else:
         raise UserError("strategy=multiworker: expected TF_CONFIG with the workers, or a Slurm job")
-    _waits(resolver.cluster_spec().as_dict()["worker"])
+
+    _print_waiting(resolver.cluster_spec().as_dict()["worker"])
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except (RuntimeError, ValueError, TypeError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot join the other workers: {reason}") from error
+        problem = " ".join(str(error).split())
+        raise UserError(f"cannot join the other workers: {problem}") from error
 
 
-def _waits(addresses):
-    print(f"Waits for the other processes {', '.join(addresses)}".rstrip(), file=sys.stderr)
+def _print_waiting(addresses):
+    # On stderr, and from every process: nobody knows yet which one is number 0.
+    text = f"Waiting for the other processes {', '.join(addresses)}".rstrip()
+    print(text, file=sys.stderr)
 
 
 def strategy():
-    """What ``join`` joined on TensorFlow, None before."""
-    return join() if join.cache_info().currsize else None
+    """The ``MultiWorkerMirroredStrategy`` that ``join`` made on TensorFlow; None otherwise."""
+    return None if _joined is True else _joined
 
 
 def count():
-    """How many processes train together."""
+    """The number of processes that train together."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -136,7 +167,7 @@ def count():
 
 
 def index():
-    """Which of them this is. Number 0 alone writes files."""
+    """The number of this process, from 0. Process 0 alone writes files and prints."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -146,39 +177,40 @@ def index():
 
 
 def merge(array):
-    """The array that the processes fill together, each its own places, zeros elsewhere: the same,
-    bit for bit, in all of them. All must call it, and in the same order."""
+    """Combines arrays that each process has filled in other places, with zeros elsewhere.
+
+    All processes call it, in the same order, and get the same array, bit for bit.
+    """
     array = np.ascontiguousarray(array)
     if count() == 1 or not array.size:
         return array
-    # Bytes, of which one process has any but zero: their sum is exact in any type.
-    parts = np.frombuffer(array.tobytes(), np.uint8)
+
+    # Only one process has a nonzero value in a byte, so that their sum is exact in any type.
+    local_bytes = np.frombuffer(array.tobytes(), np.uint8)
     if keras.backend.backend() == "jax":
         from jax.experimental import multihost_utils
 
-        parts = np.asarray(multihost_utils.process_allgather(parts)).sum(axis=0)
+        merged = np.asarray(multihost_utils.process_allgather(local_bytes)).sum(axis=0)
     else:
-        parts = _reduced(parts)
-    return np.frombuffer(parts.astype(np.uint8).tobytes(), array.dtype).reshape(array.shape)
+        import tensorflow as tf
 
-
-def _reduced(parts):
-    import tensorflow as tf
-
-    return np.array(_sum()(tf.constant(parts, tf.float32)))
+        merged = np.array(_tensorflow_sum()(tf.constant(local_bytes, tf.float32)))
+    return np.frombuffer(merged.astype(np.uint8).tobytes(), array.dtype).reshape(array.shape)
 
 
 @functools.cache
-def _sum():
+def _tensorflow_sum():
+    """A compiled function that sums a float32 vector over the processes."""
     import tensorflow as tf
 
     joined = strategy()
-    local = len(joined.extended.worker_devices)
+    local_replicas = joined.num_replicas_in_sync // count()
 
     def add(value):
+        # Every replica of a process has the value: the first one's counts.
         context = tf.distribute.get_replica_context()
-        first = tf.cast(context.replica_id_in_sync_group % local == 0, tf.float32)
-        return context.all_reduce("SUM", value * first)
+        is_first = tf.cast(context.replica_id_in_sync_group % local_replicas == 0, tf.float32)
+        return context.all_reduce("SUM", value * is_first)
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32)])
     def run(value):
@@ -187,31 +219,32 @@ def _sum():
     return run
 
 
-def each(value):
-    """An array of the numbers that the processes have, in their order."""
-    places = np.zeros((count(), *np.shape(value)), np.asarray(value).dtype)
-    places[index()] = value
-    return merge(places)
+def gather(value):
+    """The values of all processes, one of the same shape each: (processes, ...)."""
+    values = np.zeros((count(), *np.shape(value)), np.asarray(value).dtype)
+    values[index()] = value
+    return merge(values)
 
 
 def concatenate(rows):
-    """The rows of all processes, (rows, ...), those of process 0 first."""
+    """The rows of all processes, (rows, ...), in the processes' order; their numbers may differ."""
     rows = np.asarray(rows)
-    lengths = each(len(rows))
-    first = int(lengths[: index()].sum())
-    whole = np.zeros((int(lengths.sum()), *rows.shape[1:]), rows.dtype)
-    whole[first : first + len(rows)] = rows
-    return merge(whole)
+    lengths = gather(len(rows))
+    start = int(lengths[: index()].sum())
+
+    everything = np.zeros((int(lengths.sum()), *rows.shape[1:]), rows.dtype)
+    everything[start : start + len(rows)] = rows
+    return merge(everything)
 
 
 def wait():
-    """Returns once every process is here."""
-    each(1)
+    """Returns once every process has called it."""
+    gather(1)
 
 
 @contextlib.contextmanager
-def first_alone():
-    """Lets process 0 pass first, and the others when it is through."""
+def first_process_first():
+    """Lets process 0 run the block before the others do: it prepares what they then find."""
     if index():
         wait()
     yield
@@ -220,17 +253,35 @@ def first_alone():
 
 
 @contextlib.contextmanager
-def noticed(where):
-    """Within it, the end of another process is ``ProcessLost``, with how to go on in ``where``."""
+def lost_process_is_reported(workdir):
+    """Within it, the end of another process raises ``ProcessLost``, which says how to resume the
+    run in ``workdir``."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        reason = re.search(CONNECTION, str(error))
-        if count() == 1 or not reason:
+        lost = _lost_process(error)
+        if not lost:
             raise
         raise ProcessLost(
-            f"another process ended or cannot be reached ({reason[0].strip(' :.')}): see what it"
-            f" says; the same command on all of them goes on from the last checkpoint in {where}"
+            f"another process ended or cannot be reached ({lost}): see its output; run the same"
+            f" command in every process again to resume from the last checkpoint in {workdir}"
         ) from error
+
+
+def _lost_process(error):
+    """What an error says of a lost process; None if it says nothing of one."""
+    if count() == 1 or not isinstance(error, _engine_errors()):
+        return None
+    message = LOST_MESSAGE.search(str(error))
+    return message and message[0].strip(" :.")
+
+
+def _engine_errors():
+    """The types of error by which the engines report a lost process."""
+    if keras.backend.backend() == "jax":
+        return (RuntimeError, ValueError)  # JaxRuntimeError is a RuntimeError
+    import tensorflow as tf
+
+    return (tf.errors.OpError, RuntimeError)

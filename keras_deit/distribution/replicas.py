@@ -1,4 +1,4 @@
-"""The replicas of a step under ``tf.distribute``: one, number 0, everywhere else."""
+"""The replicas of a step under ``tf.distribute``; everywhere else there is one, number 0."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ from keras_deit.distribution import processes
 
 
 def count():
-    """How many replicas the step at hand has."""
+    """The number of replicas that share a step, those of other processes included."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf
@@ -16,7 +16,7 @@ def count():
 
 
 def index():
-    """Which replica this is."""
+    """The number of the replica that runs this, from 0; a tensor inside a step."""
     if count() == 1:
         return 0
     import tensorflow as tf
@@ -26,7 +26,7 @@ def index():
 
 
 def total(value):
-    """The sum over the replicas of a float32 that each has; within a step."""
+    """The sum of a float32 over the replicas; inside a step."""
     if count() == 1:
         return value
     import tensorflow as tf
@@ -34,23 +34,34 @@ def total(value):
     return tf.distribute.get_replica_context().all_reduce("SUM", value)
 
 
-def counted(variable):
-    """What each replica, of all processes, has counted in a metric's variable: (replicas, ...). On
-    JAX, and without a strategy, there is one."""
-    here = np.stack([np.array(value) for value in _local(variable)])
-    return here if keras.backend.backend() == "jax" else processes.concatenate(here)
+def metric_values(variable):
+    """The value of a metric's variable on each replica of all processes, (replicas, ...).
+
+    Replicas count by themselves, and their values are summed when the metric is read. On JAX, and
+    without a strategy, there is one value.
+    """
+    local = np.stack([np.array(value) for value in _local_values(variable)])
+    return local if keras.backend.backend() == "jax" else processes.concatenate(local)
 
 
-def set_counted(variable, values):
-    """Gives it back. Where the replicas are more or fewer now, the first gets the sum."""
+def set_metric_values(variable, values):
+    """Assigns what ``metric_values`` gave. With another number of replicas than then, the first one
+    gets the sum, and the others zero."""
     if len(values) != count():
-        whole, values = values.sum(axis=0), np.zeros((count(), *values.shape[1:]), values.dtype)
-        values[0] = whole
-    local = _local(variable)
+        total = values.sum(axis=0)
+        values = np.zeros((count(), *total.shape), values.dtype)
+        values[0] = total
+
+    local = _local_values(variable)
     first = processes.index() * len(local) if len(values) > 1 else 0
-    for value, here in zip(local, values[first:], strict=False):
-        value.assign(here)
+    for replica_variable, value in zip(local, values[first:], strict=False):
+        replica_variable.assign(value)
 
 
-def _local(variable):
-    return getattr(variable.value, "values", None) or (variable,)
+def _local_values(variable):
+    """What can be assigned to on each replica of this process."""
+    if count() == 1:
+        return (variable,)
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().experimental_local_results(variable.value)

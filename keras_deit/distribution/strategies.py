@@ -1,60 +1,127 @@
-"""Where a recipe trains: one device, those of this host, several hosts, a TPU."""
+"""Where a recipe trains: one device, the devices of this host, several hosts, a TPU."""
 
 import contextlib
 import functools
 import os
+import pathlib
 
 import keras
 
-from keras_deit.distribution import processes, replicas
+from keras_deit.distribution import processes
 from keras_deit.utils.errors import UserError
 
 
-def join(recipe):
-    """Meets the other processes, where the recipe's ``strategy`` is of several, or is "auto" and
-    the environment names them. Comes before anything else is done on TensorFlow or JAX.
+class Strategy:
+    """The devices that a recipe trains on. Making one meets the other processes, if there are any,
+    and configures the devices, so it comes before anything else that TensorFlow or JAX does.
+
+    Args:
+        name: the recipe's ``strategy``. On TensorFlow "single"; "mirrored", over this host's GPUs
+            or, to try it without GPUs, two logical CPU devices; "multiworker", over the devices of
+            several processes; "tpu"; or "auto": multiworker if the environment names other
+            processes, else mirrored if there are several GPUs. On JAX "auto" and "multiworker" are
+            Keras' ``DataParallel`` over all devices of all processes.
 
     Raises:
-        UserError: there are none, or Keras is on another backend.
+        UserError: such devices or processes do not exist, or Keras is on another backend.
+
+    Example:
+        >>> from keras_deit.distribution import Strategy
+        >>> strategy = Strategy("single")
+        >>> with strategy.scope():
+        ...     print(strategy.device_count)
+        1
     """
-    backend = keras.backend.backend()
-    if backend not in ("tensorflow", "jax"):
-        raise UserError(f"recipes do not train on {backend}: set KERAS_BACKEND=tensorflow or jax")
-    if recipe.strategy == "multiworker" or (recipe.strategy == "auto" and processes.announced()):
-        processes.join()
+
+    def __init__(self, name="auto"):
+        backend = keras.backend.backend()
+        if backend not in ("tensorflow", "jax"):
+            raise UserError(
+                f"recipes do not train on {backend}: set KERAS_BACKEND=tensorflow or jax"
+            )
+
+        # Joining is first: afterwards the engine has begun, and cannot.
+        if name == "multiworker" or (name == "auto" and processes.announced()):
+            processes.join()
+
+        if backend == "jax":
+            self._distribution = _data_parallel(name)
+        else:
+            self._distribution = _tensorflow_strategy(name)
+
+    def scope(self):
+        """The context in which models are made, compiled and trained."""
+        if self._distribution is None:
+            return contextlib.nullcontext()
+        return self._distribution.scope()
+
+    @property
+    def device_count(self):
+        """The number of devices that share a batch, those of other processes included."""
+        if self._distribution is None:
+            return 1
+        if keras.backend.backend() == "jax":
+            return self._distribution.device_mesh.devices.size
+        return self._distribution.num_replicas_in_sync
+
+    def check_batch(self, recipe):
+        """Checks that a recipe's batch divides among devices and micro-batches.
+
+        Raises:
+            UserError: it does not.
+        """
+        check_batch(recipe, self.device_count)
+
+    def feed(self, batches):
+        """What ``fit`` takes: each process' ``batches`` are its own rows of the global batches."""
+        if processes.count() == 1 or keras.backend.backend() == "jax":
+            return batches
+
+        strategy = self._distribution
+        local_replicas = strategy.num_replicas_in_sync // processes.count()
+        if local_replicas == 1:
+            return strategy.distribute_datasets_from_function(lambda context: batches)
+
+        rows = batches.element_spec[0].shape[0] // local_replicas
+        return strategy.distribute_datasets_from_function(lambda context: batches.rebatch(rows))
+
+    def describe(self):
+        """The devices in words: "1 CPU device", "8 NVIDIA H100 devices of 2 processes"."""
+        text = f"{self.device_count} {device_kind()} device{'s' * (self.device_count > 1)}"
+        if processes.count() > 1:
+            text += f" of {processes.count()} processes"
+        return text
 
 
-def scope(recipe):
-    """The context in which the recipe's models are made and trained.
+def check_batch(recipe, device_count):
+    """See ``Strategy.check_batch``."""
+    # The replicas of one process can take unequal numbers of rows.
+    unequal = keras.backend.backend() == "tensorflow" and processes.count() == 1
+    divisor = recipe.accumulate
+    if not (unequal and recipe.accumulate == 1):
+        divisor *= device_count
 
-    On TensorFlow ``strategy`` is "single"; "mirrored", over this host's GPUs or, to try it where
-    there are none, two logical CPU devices; "multiworker", over those of several processes; "tpu";
-    or "auto": what ``join`` joined, else mirrored where there are several GPUs. On JAX "auto" and
-    "multiworker" are Keras' ``DataParallel`` over all devices there are.
-
-    Raises:
-        UserError: what was asked for is not there.
-    """
-    if keras.backend.backend() == "jax":
-        return _jax(recipe)
-    strategy = _tensorflow(recipe.strategy)
-    return strategy.scope() if strategy else contextlib.nullcontext()
-
-
-def _jax(recipe):
-    if recipe.strategy in ("mirrored", "tpu"):
+    if recipe.batch_size % divisor:
+        micro = f" in {recipe.accumulate} micro-batches" * (recipe.accumulate > 1)
         raise UserError(
-            f"strategy={recipe.strategy} is TensorFlow's: on JAX expected auto (all devices there"
-            " are), single or multiworker"
+            f"batch_size={recipe.batch_size}{micro} on {device_count} devices: expected a multiple"
+            f" of {divisor}"
+        )
+
+
+def _data_parallel(name):
+    if name in ("mirrored", "tpu"):
+        raise UserError(
+            f"strategy={name} is TensorFlow's: on JAX expected auto (all devices there are), single"
+            " or multiworker"
         )
     devices = keras.distribution.list_devices()
-    if len(devices) == 1 or recipe.strategy == "single":
-        return contextlib.nullcontext()
-    parallel = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
-    return parallel.scope()
+    if len(devices) == 1 or name == "single":
+        return None
+    return keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
 
 
-def _tensorflow(name):
+def _tensorflow_strategy(name):
     import tensorflow as tf
 
     if processes.strategy():
@@ -70,25 +137,30 @@ def _mirrored():
 
     if tf.config.list_physical_devices("GPU"):
         return tf.distribute.MirroredStrategy()
-    return tf.distribute.MirroredStrategy(two_cpus())
+    return tf.distribute.MirroredStrategy(two_logical_cpus())
 
 
-def two_cpus():
-    """The names of two logical CPU devices, made where TensorFlow has not begun."""
+def two_logical_cpus():
+    """The names of two logical CPU devices, which are made if TensorFlow has not begun.
+
+    Raises:
+        UserError: it has begun with one.
+    """
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     if not tf.config.get_logical_device_configuration(cpu):
-        with contextlib.suppress(RuntimeError):
-            parts = [tf.config.LogicalDeviceConfiguration()] * 2
-            tf.config.set_logical_device_configuration(cpu, parts)
-    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
-    if len(devices) == 1:
+        with contextlib.suppress(RuntimeError):  # TensorFlow has begun
+            devices = [tf.config.LogicalDeviceConfiguration()] * 2
+            tf.config.set_logical_device_configuration(cpu, devices)
+
+    names = [device.name for device in tf.config.list_logical_devices("CPU")]
+    if len(names) == 1:
         raise UserError(
             "strategy=mirrored: expected several GPUs, or a process that has not used TensorFlow,"
             " whose CPU can be two logical devices"
         )
-    return devices
+    return names
 
 
 @functools.cache
@@ -103,10 +175,11 @@ def _tpu():
         tf.tpu.experimental.initialize_tpu_system(resolver)
         strategy = tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())[:200]
+        problem = " ".join(str(error).split())[:200]
         raise UserError(
-            f"no TPU {address!r} ({reason}): expected one of this host, or TPU_NAME"
+            f"no TPU {address!r} ({problem}): expected one of this host, or TPU_NAME"
         ) from error
+
     if strategy.extended.num_hosts > 1:
         raise UserError(
             f"a TPU of {strategy.extended.num_hosts} hosts: expected one of a single host, or"
@@ -115,34 +188,53 @@ def _tpu():
     return strategy
 
 
-def devices():
-    """How many devices share a batch."""
-    parallel = keras.distribution.distribution()
-    return parallel.device_mesh.devices.size if parallel else replicas.count()
+def device_kind():
+    """What kind of device Keras computes on: "CPU", "NVIDIA H100 80GB HBM3", "TPU v5 lite" ..."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        kind = jax.local_devices()[0].device_kind
+        return "CPU" if kind == "cpu" else kind
+
+    import tensorflow as tf
+
+    if on_tpu():
+        return "TPU"
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return "CPU"
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
 
 
-def check(recipe):
-    """Raises UserError where the recipe's batch does not divide as its devices and parts need it.
-    Under the scope."""
-    count = devices()
-    # A host's own replicas can have unequal shares.
-    alone = keras.backend.backend() == "tensorflow" and processes.count() == 1
-    parts = recipe.accumulate * (1 if alone and recipe.accumulate == 1 else count)
-    if recipe.batch_size % parts:
-        each = f" in {recipe.accumulate} parts" * (recipe.accumulate > 1)
-        raise UserError(
-            f"batch_size={recipe.batch_size}{each} on {count} devices: expected a multiple of"
-            f" {parts}"
-        )
+def on_tpu():
+    """Whether the strategy at hand is ``TPUStrategy``."""
+    import tensorflow as tf
+
+    return isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
 
 
-def feed(batches):
-    """What ``fit`` takes under the scope: each process' ``batches`` are its share of the whole."""
-    if processes.count() == 1 or keras.backend.backend() == "jax":
-        return batches
-    strategy = processes.strategy()
-    local = len(strategy.extended.worker_devices)
-    share = batches.element_spec[0].shape[0] // local if local > 1 else None
-    return strategy.distribute_datasets_from_function(
-        lambda context: batches.rebatch(share) if share else batches
+GPU_FILES = "/dev/nvidia[0-9]*"
+INSTALL = {
+    "tensorflow": 'pip install "tensorflow[and-cuda]"',
+    "jax": 'pip install "jax[cuda12]"',
+}
+
+
+def unused_gpu(root="/"):
+    """A line that says how to use a GPU that is present and that Keras' backend does not use; None
+    if there is none.
+
+    Args:
+        root: the folder whose ``dev`` has the devices' files.
+    """
+    present = sorted(pathlib.Path(root).glob(GPU_FILES.lstrip("/")))
+    if not present or device_kind() != "CPU":
+        return None
+
+    backend = keras.backend.backend()
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return "an NVIDIA GPU is present, and CUDA_VISIBLE_DEVICES hides it: unset that to use it"
+    return (
+        f"an NVIDIA GPU is present, and {backend} cannot use it, so training runs on the CPU:"
+        f" {INSTALL[backend]}"
     )

@@ -6,21 +6,41 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_deit.distribution import processes
+
 
 def predictor(model, heads=None):
-    """A function from images to a list of arrays, the logits of each head, or what ``heads`` makes
-    of images: compiled once, and with the weights that the model has when it is called. It uses all
-    devices of this process that the model is on."""
+    """Compiles a model's inference, with TensorFlow or JAX.
+
+    Args:
+        model: any Keras model of one input.
+        heads: a function from a tensor of images to a list of tensors (images, ...). Default: the
+            logits of each of the model's heads.
+
+    Returns:
+        A function from an array of images, float32 (count, height, width, 3), to the list of
+        arrays. It uses the weights that the model has when it is called, and all devices of this
+        process that the model is on.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import numpy as np
+        >>> model = kd.DeiT(16, patch_size=8, width=12, depth=1, heads=3, num_classes=5)
+        >>> predict = kd.evaluation.predictor(model)
+        >>> class_head, distillation_head = predict(np.zeros((2, 16, 16, 3), "float32"))
+        >>> class_head.shape
+        (2, 5)
+    """
 
     def logits(images):
         return model.logits(images) if hasattr(model, "logits") else [model(images, training=False)]
 
     heads = heads or logits
     backend = keras.backend.backend()
-    if backend == "jax":
-        return _jax_predictor(model, heads)
     if backend == "tensorflow":
         return _tensorflow_predictor(model, heads)
+    if backend == "jax":
+        return _jax_predictor(model, heads)
     return lambda images: list(map(ops.convert_to_numpy, heads(ops.convert_to_tensor(images))))
 
 
@@ -28,35 +48,41 @@ def _tensorflow_predictor(model, heads):
     import tensorflow as tf
 
     strategy = model.distribute_strategy
-    count = len(strategy.extended.worker_devices) if strategy.num_replicas_in_sync > 1 else 1
+    # Of this process: each evaluates images of its own. A model that was built outside of the
+    # strategy's scope has one replica, whatever the number of processes.
+    replicas = max(1, strategy.num_replicas_in_sync // processes.count())
+
+    def on_replicas(*chunks):
+        """``heads`` with one chunk of the images on each replica."""
+
+        def chunk_of(context):
+            return chunks[context.replica_id_in_sync_group % replicas]
+
+        images = strategy.experimental_distribute_values_from_function(chunk_of)
+        outputs = strategy.run(heads, (images,))
+        return [tf.concat(strategy.experimental_local_results(head), axis=0) for head in outputs]
 
     @functools.cache
-    def compiled(shape, dtype):
-        signature = [tf.TensorSpec((None, *shape), dtype)] * count
-        if count == 1:
-            return tf.function(heads, input_signature=signature)
+    def compiled(image_shape, dtype):
+        # The number of images stays open, so that a smaller last batch is not compiled anew.
+        signature = [tf.TensorSpec((None, *image_shape), dtype)] * replicas
+        function = heads if replicas == 1 else on_replicas
+        # Without autograph, as in Keras' own predict: converting the code takes a second.
+        return tf.function(function, input_signature=signature, autograph=False)
 
-        def on_all(*parts):
-            own = strategy.experimental_distribute_values_from_function(
-                lambda context: parts[context.replica_id_in_sync_group % count]
-            )
-            results = strategy.run(heads, (own,))
-            local = strategy.experimental_local_results
-            return [tf.concat(local(head), axis=0) for head in results]
-
-        return tf.function(on_all, input_signature=signature)
-
+    # A TPU compiles for each batch size, so its batches are all padded to the largest one.
+    pads_batches = isinstance(strategy, tf.distribute.TPUStrategy)
     largest = 0
 
     def predict(images):
         nonlocal largest
-        rows = len(images)
-        largest = max(largest, rows)
-        # A TPU compiles for every size, so that there it has to be one.
-        whole = largest if isinstance(strategy, tf.distribute.TPUStrategy) else rows
-        images = tf.convert_to_tensor(_padded(images, whole, count))
-        outputs = compiled(tuple(images.shape[1:]), images.dtype)(*tf.split(images, count))
-        return [np.array(head)[:rows] for head in outputs]
+        count = len(images)
+        largest = max(largest, count)
+
+        padded = _pad(images, largest if pads_batches else count, replicas)
+        chunks = tf.split(tf.convert_to_tensor(padded), replicas)
+        outputs = compiled(padded.shape[1:], chunks[0].dtype)(*chunks)
+        return [np.array(head)[:count] for head in outputs]
 
     return predict
 
@@ -64,39 +90,42 @@ def _tensorflow_predictor(model, heads):
 def _jax_predictor(model, heads):
     import jax
 
+    # Each process evaluates images of its own, so its devices are a mesh of their own.
     devices = model.variables[0].value.sharding.addressable_devices
     devices = sorted(devices, key=lambda device: device.id)
     mesh = jax.sharding.Mesh(np.array(devices), ("batch",))
-    everywhere, by_rows = (
-        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
-        for axes in ((), ("batch",))
-    )
+    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    split_by_image = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
 
     @jax.jit
     def compiled(values, images):
         with keras.StatelessScope(state_mapping=zip(model.variables, values, strict=True)):
             return heads(images)
 
-    def here(variable):
-        """The value without the other processes' copies of it."""
-        return jax.device_put(variable.value.addressable_data(0), everywhere)
+    def local_value(variable):
+        """A variable's value, without the copies on other processes' devices."""
+        return jax.device_put(variable.value.addressable_data(0), replicated)
 
     largest = 0
 
     def predict(images):
         nonlocal largest
-        rows = len(images)
-        largest = max(largest, rows)  # another size would be compiled anew
-        images = jax.device_put(_padded(images, largest, len(devices)), by_rows)
-        outputs = compiled([here(variable) for variable in model.variables], images)
-        return [np.asarray(head)[:rows] for head in outputs]
+        count = len(images)
+        # JAX compiles for each batch size, so a smaller last batch is padded.
+        largest = max(largest, count)
+
+        padded = jax.device_put(_pad(images, largest, len(devices)), split_by_image)
+        outputs = compiled([local_value(variable) for variable in model.variables], padded)
+        return [np.asarray(head)[:count] for head in outputs]
 
     return predict
 
 
-def _padded(images, rows, count):
-    """The images and black ones, at least ``rows`` and a multiple of ``count``."""
-    images, rows = np.asarray(images), -(-rows // count) * count
-    if len(images) == rows:
+def _pad(images, count, multiple):
+    """Adds black images: to at least ``count`` images, and a multiple of ``multiple``."""
+    images = np.asarray(images)
+    count = -(-count // multiple) * multiple
+    if len(images) == count:
         return images
-    return np.concatenate([images, np.zeros((rows - len(images), *images.shape[1:]), images.dtype)])
+    black = np.zeros((count - len(images), *images.shape[1:]), images.dtype)
+    return np.concatenate([images, black])

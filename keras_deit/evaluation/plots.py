@@ -1,6 +1,6 @@
-"""Pictures of training runs and of what the tokens look at, as PNG."""
+"""Figures of training runs, batches and attention, as PNG files."""
 
-import csv
+import math
 import pathlib
 import warnings
 
@@ -9,120 +9,147 @@ from keras import ops
 
 from keras_deit.configs.variants import MEAN, STD
 from keras_deit.data.transforms import normalize
+from keras_deit.utils import tables
 from keras_deit.utils.files import atomic_write
+
+MIN_LABEL = 0.05  # smaller entries of a label, as label smoothing makes, are not printed
+MAX_NAME = 18  # characters of a class name that fit above an image
 
 
 def learning_curves(workdirs, path, column="val_accuracy", title="Validation accuracy"):
-    """Draws a column of ``metrics.csv`` by epoch: a line for the mean of each name's runs, a band
-    from the lowest to the highest.
+    """Plots a column of ``metrics.csv`` by epoch, for several groups of runs.
+
+    Each group has a line for the mean of its runs, and a band from the lowest to the highest.
 
     Args:
-        workdirs: lists of workdirs by name.
+        workdirs: dict of lists of workdirs, by the group's name.
         path: the PNG to write.
+        column: str. Default "val_accuracy".
+        title: str. Title of the figure. Default "Validation accuracy".
     """
     figure, axes = canvas(7, 4)
+
     for name, folders in workdirs.items():
-        curves = np.array([_column(pathlib.Path(f) / "metrics.csv", column) for f in folders])
+        curves = np.array([_metric(folder, column) for folder in folders])
         epochs = np.arange(1, curves.shape[1] + 1)
         axes.plot(epochs, curves.mean(axis=0), label=f"{name}  {curves[:, -1].mean():.1%}")
         axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), alpha=0.15, lw=0)
-    axes.set(xlabel="epoch", title=title, ylim=(0, 1))
+
+    axes.set(title=title, ylim=(0, 1))
     axes.legend(frameon=False, loc="upper left", title="mean of the last epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.yaxis.set_major_formatter(_percent)
+    _style_by_epoch(axes)
     save(figure, path)
 
 
 def run_curves(rows, path):
-    """Draws one run by epoch: its losses, and its accuracies.
+    """Plots one run by epoch: its losses on the left, its accuracies on the right.
 
     Args:
-        rows: a dict for each epoch, of the columns of ``metrics.csv``.
+        rows: list of dicts, one per epoch, of the columns of ``metrics.csv``.
         path: the PNG to write.
     """
     figure, axes = canvas(10, 3.8, 1, 2)
     epochs = [row["epoch"] + 1 for row in rows]
-    colours = {}
-    for axis, word in zip(axes, ("loss", "accuracy"), strict=True):
-        for name in (name for name in rows[0] if name.endswith(word)):
-            label = name.removesuffix(word).replace("val_", "validation ").replace("_", " ")
-            style = "-" if name.startswith("val") else "--"
-            values = [row[name] for row in rows]
+    colors = {}
+
+    for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
+        for column in (column for column in rows[0] if column.endswith(metric)):
+            label = column.removesuffix(metric).replace("val_", "validation ").replace("_", " ")
             label = label.strip() or "training"
-            colour = colours.setdefault(label, f"C{len(colours)}")
-            axis.plot(epochs, values, style, label=label, color=colour, marker=".")
-        axis.set(xlabel="epoch", title=word)
+            # A label has the same color in both plots.
+            color = colors.setdefault(label, f"C{len(colors)}")
+            style = "-" if column.startswith("val") else "--"
+            values = [row[column] for row in rows]
+            axis.plot(epochs, values, style, label=label, color=color, marker=".")
+
+        axis.set(title=metric)
         axis.legend(frameon=False)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[1].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        _style_by_epoch(axis)
+
+    axes[1].yaxis.set_major_formatter(_percent)
     save(figure, path)
 
 
 def attention_maps(model, images, path):
-    """Draws each image and, over it, what the class and the distillation token look at: the mean
-    over heads and blocks of their attention to the patches.
+    """Plots each image and, over it, the attention of the class and of the distillation token.
+
+    The attention is that to the patches, as the mean over heads and blocks.
 
     Args:
         model: a distilled ``DeiT``.
-        images: uint8 (batch, height, width, 3).
+        images: uint8 (count, height, width, 3), of the model's size.
         path: the PNG to write.
     """
     attention = ops.convert_to_numpy(model.attention_maps(normalize(images))).mean(axis=(1, 2))
-    rows, columns = (side // model.patch_size for side in model.image_size)
-    maps = attention[:, :2, 2:].reshape(-1, 2, rows, columns)
+    grid = [side // model.patch_size for side in model.image_size]
+    # The tokens are [class, distillation, patches].
+    maps = attention[:, :2, 2:].reshape(-1, 2, *grid)
     maps = maps.repeat(model.patch_size, axis=2).repeat(model.patch_size, axis=3)
+
     figure, axes = canvas(1.1 * len(images), 3.6, 3, len(images))
-    for column, (image, looks) in enumerate(zip(images, maps, strict=True)):
+    axes = axes.reshape(3, len(images))
+    for column, (image, token_maps) in enumerate(zip(images, maps, strict=True)):
         axes[0, column].imshow(image)
-        for row, look in enumerate(looks, 1):
+        for row, token_map in enumerate(token_maps, 1):
             axes[row, column].imshow(image.mean(axis=-1), cmap="gray")
-            axes[row, column].imshow(look, cmap="magma", alpha=0.65)
-    for axis, name in zip(axes[:, 0], ("image", "class token", "distillation\ntoken"), strict=True):
-        axis.set_ylabel(name)
+            axes[row, column].imshow(token_map, cmap="magma", alpha=0.65)
+
+    titles = ("image", "class token", "distillation\ntoken")
+    for axis, title in zip(axes[:, 0], titles, strict=True):
+        axis.set_ylabel(title)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     save(figure, path)
 
 
 def contact_sheet(images, labels, class_names, path, columns=8):
-    """Draws a batch as the model sees it: each image, and what its label says of it.
+    """Plots a batch as the model gets it: each image under the main classes of its label.
 
     Args:
-        images: float32 (batch, height, width, 3), normalised.
-        labels: (batch, num_classes), smoothed and mixed.
-        class_names: what to call the classes.
+        images: float32 (batch, height, width, 3), normalized.
+        labels: (batch, num_classes), in [0, 1]: labels, smoothed and mixed, or probabilities.
+        class_names: sequence of num_classes str.
         path: the PNG to write.
+        columns: int. Images in a row. Default 8.
     """
     pixels = np.clip(np.asarray(images) * np.array(STD) + np.array(MEAN), 0, 1)
     columns = min(columns, len(pixels))
-    rows = -(-len(pixels) // columns)
+    rows = math.ceil(len(pixels) / columns)
+
     figure, axes = canvas(1.6 * columns, 1.95 * rows, rows, columns)
     axes = np.atleast_1d(axes).reshape(-1)
+    # The last row may have more places than there are images.
     for axis, image, label in zip(axes, pixels, np.asarray(labels), strict=False):
         axis.imshow(image)
-        axis.set_title(_mixture(label, class_names), fontsize=7, parse_math=False)
+        # With parse_math a name with dollar signs would be read as a formula.
+        axis.set_title(_label_text(label, class_names), fontsize=7, parse_math=False)
     for axis in axes:
         axis.axis("off")
     save(figure, path)
 
 
-def _mixture(label, class_names):
-    """The one or two classes that a label is mostly of, with their weights as they are trained on,
-    smoothing included."""
-    best = np.argsort(-label, kind="stable")[:2]
-    shown = [i for i in best if label[i] > 0.05] or best[:1]
-    names = (name.encode("utf-8", "replace").decode() for name in class_names)
-    names = dict(enumerate(names))
-    return "\n".join(f"{names[i][:18]} {label[i]:.2f}" for i in shown)
+def _label_text(label, class_names):
+    """The one or two main classes of a label, a line each, with their entries in the label."""
+    top2 = np.argsort(-label, kind="stable")[:2]
+    shown = [number for number in top2 if label[number] > MIN_LABEL] or top2[:1]
+    lines = []
+
+    for number in shown:
+        # A folder's name need not be valid Unicode, and matplotlib refuses lone surrogates.
+        name = class_names[number].encode("utf-8", "replace").decode()
+        lines.append(f"{name[:MAX_NAME]} {label[number]:.2f}")
+    return "\n".join(lines)
 
 
 def canvas(width, height, rows=1, columns=1):
-    """A figure and its axes, of so many inches."""
-    # Not pyplot's: it would look for a screen and keep the figure.
+    """A matplotlib figure and its axes.
+
+    Args:
+        width, height: float, in inches.
+        rows, columns: int. The grid of axes. Default 1.
+    """
+    # Not pyplot's figure: that would look for a screen, and stay in memory.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -130,12 +157,24 @@ def canvas(width, height, rows=1, columns=1):
 
 
 def save(figure, path):
-    """Writes the PNG, whole or not at all."""
+    """Writes a figure as PNG, atomically."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in no font's script
+        # A class name may be in a script that the font lacks: it is drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         atomic_write(path, lambda partial: figure.savefig(partial, dpi=120))
 
 
-def _column(path, name):
-    with open(path, newline="") as lines:
-        return [float(row[name]) for row in csv.DictReader(lines)]
+def _style_by_epoch(axes):
+    axes.set(xlabel="epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _percent(value, _):
+    return f"{value:.0%}"
+
+
+def _metric(workdir, column):
+    """A column of a run's ``metrics.csv`` as floats."""
+    return [float(row[column]) for row in tables.read_csv(pathlib.Path(workdir) / "metrics.csv")]

@@ -1,65 +1,70 @@
-"""What a model sees in image files."""
+"""Predictions for image files."""
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from keras_deit.data.decode import decode
+from keras_deit.data.reading import read_images
 from keras_deit.data.transforms import evaluation_view
 from keras_deit.evaluation.inference import predictor
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.validation import height_and_width
 
-BATCH = 32
+BATCH_SIZE = 32
 
 
 def predict(model, paths, image_size=None, crop=0.875):
-    """Probabilities of the classes for each image, the softmax of the heads' mean logits.
+    """Class probabilities of each image: the softmax of the mean of the heads' logits.
 
     Args:
         model: a ``DeiT`` or ``RegNetY``.
-        paths: image files.
-        image_size: pixels, an int or (height, width); None is the model's own.
-        crop: the share of an image's side that is seen.
+        paths: iterable of ``pathlib.Path``. The image files.
+        image_size: int or (height, width), in pixels. Default: the model's own.
+        crop: float in [0.05, 1]. Center-crop ratio. Default 0.875.
 
     Yields:
-        (path, image, probabilities): the image as the model sees it, float32 (height, width, 3),
-        normalised, and float32 (num_classes,); or (path, None, why it cannot be read).
+        (path, image, probabilities) in the order of ``paths``. The image is as the model gets it:
+        float32 (height, width, 3), normalized. The probabilities are float32 (num_classes,). For a
+        file that cannot be read it is (path, None, reason), the reason a str.
 
     Raises:
-        UserError: the model has no size of its own, and there is no ``image_size``.
+        UserError: the model takes images of any size, and there is no ``image_size``.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import pathlib
+        >>> from keras_deit.evaluation.prediction import predict
+        >>> model = kd.DeiT(16, patch_size=8, width=12, depth=1, heads=3, num_classes=5)
+        >>> for path, image, probabilities in predict(model, [pathlib.Path("none.png")]):
+        ...     print(path, image, probabilities)
+        none.png None No such file or directory
     """
     size = image_size or getattr(model, "image_size", None)
     if size is None:
         raise UserError("a model of images of any size: expected image_size, in pixels")
-    size, heads = height_and_width(size), predictor(model)
+    size = height_and_width(size)
+    predict_logits = predictor(model)
 
-    def seen(path):
-        try:
-            return evaluation_view(decode(path.read_bytes()), size, crop)
-        except OSError as error:
-            return error.strerror
-        except UserError as error:
-            return str(error)
+    def read(path):
+        return evaluation_view(decode(path.read_bytes()), size, crop)
 
-    rest = iter(paths)
-    with ThreadPoolExecutor() as pool:
-        while batch := list(itertools.islice(rest, BATCH)):
-            views = list(pool.map(seen, batch))
-            images = [view for view in views if not isinstance(view, str)]
-            shares = iter(_softmax(heads(np.stack(images))) if images else ())
-            for path, view in zip(batch, views, strict=True):
-                bad = isinstance(view, str)
-                yield (path, None, view) if bad else (path, view, next(shares))
+    images = read_images(read, paths)
+    while batch := list(itertools.islice(images, BATCH_SIZE)):
+        readable = [image for _, image, _ in batch if image is not None]
+        heads = predict_logits(np.stack(readable)) if readable else []
+        probabilities = iter(_mean_softmax(heads) if heads else ())
+
+        for path, image, reason in batch:
+            if image is None:
+                yield path, None, reason
+            else:
+                yield path, image, next(probabilities)
 
 
-def _softmax(heads):
+def _mean_softmax(heads):
+    """The softmax of the mean of the heads' logits."""
     logits = sum(heads) / len(heads)
-    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shares / shares.sum(axis=-1, keepdims=True)
-
-
-def names(model):
-    """What to call a model's classes: their names, or "class 0" and so on."""
-    return model.class_names or tuple(f"class {i}" for i in range(model.num_classes))
+    # Without the shift the exponential of large logits overflows.
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)

@@ -1,34 +1,47 @@
-"""From a model to a file that was loaded again by its own runtime, and agrees."""
+"""From a model to a file that its own runtime has loaded again and that agrees with the model."""
 
+import functools
 import pathlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import ModuleType
 
+import keras
 import numpy as np
 
-from keras_deit.exports import graphs, litert, onnx_file, runtimes
+from keras_deit.exports.calibration import random_images
+from keras_deit.exports.formats import check_options, format_of, load
+from keras_deit.exports.settings import INT8_LEVELS, QUANTIZATIONS, ExportSettings
+from keras_deit.exports.timing import median_milliseconds
+from keras_deit.models.base import ImageClassifier
+from keras_deit.models.factory import float32_copy
+from keras_deit.utils import tables
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write, atomic_write_folder
 from keras_deit.utils.validation import height_and_width
 
-TOLERANCES = {"none": 1e-4, "float16": 2e-2}  # of logits, over their standard deviation
-SAMPLES = 4  # random images to compare on, where none are given
-FORMATS = {".tflite": "LiteRT", ".onnx": "ONNX Runtime", "": "SavedModel"}
+# Largest ``Report.difference`` of files that only round. Those with int8 are held to agreement.
+TOLERANCES = {"none": 1e-4, "float16": 2e-2}
+RANDOM_IMAGES = 4
+ANY_SIZE = (224, 224)  # of a model that takes images of any size, unless one is given
 
 
 @dataclass(frozen=True)
 class Report:
-    """What an export came to.
+    """The comparison of a written file with its model.
 
     Attributes:
-        path: what was written.
-        runtime: what it was loaded by.
-        bytes: its size.
-        difference: the largest of a logit from the model's, over the standard deviation of those.
-        agreement: the share of images with the same top-1.
-        images: how many were compared.
-        kept: what of an int8 file is not calibrated eight bits, else "".
-        milliseconds, keras: for one image, or a fixed batch, in the runtime and in Keras' compiled
-            function: medians of calls in turn, on all cores.
+        path: ``pathlib.Path`` of the file.
+        runtime: str. The runtime that loaded the file.
+        bytes: int. Size of the file, or of all files in the folder.
+        difference: float. Largest absolute logit error, relative to the standard deviation of the
+            model's logits.
+        agreement: float. Fraction of images with the same top-1 class.
+        images: int. Number of images compared.
+        higher_precision: str. Which operations an int8 file keeps in higher precision, one of
+            ``settings.INT8_LEVELS``; "" for other files.
+        milliseconds: float. Median latency of one image, or of a fixed batch, in the runtime, on
+            all cores.
+        keras_milliseconds: float. Likewise in Keras' compiled function, called in turn.
     """
 
     path: pathlib.Path
@@ -37,9 +50,38 @@ class Report:
     difference: float
     agreement: float
     images: int
-    kept: str
+    higher_precision: str
     milliseconds: float
-    keras: float
+    keras_milliseconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """One export: what is written, and what it is compared with."""
+
+    path: pathlib.Path
+    file_format: ModuleType
+    settings: ExportSettings
+    model: ImageClassifier
+    images: np.ndarray
+    agreement: float | None  # the minimum, None if the images are random
+
+    @functools.cached_property
+    def keras_function(self):
+        """The model as a function from images to fused logits, compiled by Keras' backend."""
+        import tensorflow as tf
+
+        compiled = tf.function(
+            lambda images: self.model(images, training=False),
+            reduce_retracing=True,
+            autograph=False,
+        )
+        return lambda images: compiled(tf.constant(images)).numpy()
+
+    @functools.cached_property
+    def expected(self):
+        """The model's logits for the images, (images, num_classes)."""
+        return np.concatenate([self.keras_function(image[None]) for image in self.images])
 
 
 def export(
@@ -56,143 +98,223 @@ def export(
     attention=False,
     overwrite=False,
 ):
-    """Writes a model for another runtime, in float32 whatever it was trained in, loads the file
-    there, compares it with the model, and only then gives it its name.
+    """Exports a model for another runtime, in float32 whatever it was trained in.
+
+    The file is written under a temporary name, loaded in its runtime, compared with the model, and
+    only then renamed to ``path``.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``, on TensorFlow.
-        path: ``.tflite`` for LiteRT (``exports/litert.py``), ``.onnx`` (``exports/onnx_file.py``),
-            or, without a suffix, the folder of a SavedModel (``exports/saved_model.py``).
-        quantize: of LiteRT, "none", "float16", "dynamic" or "int8".
-        calibration: for "int8", normalised images (count, height, width, 3), a hundred or so.
-        images: likewise, to compare on; None is those of the calibration, or random ones, on which
-            quantized weights are not held to ``agreement``.
-        agreement: the least share of ``images`` with the same top-1 that a quantized file is to
-            have: for its sake "int8" keeps what is sensitive higher (``litert.LEVELS``). The others
-            are held to ``TOLERANCES``.
-        image_size: of a ``RegNetY``: an int or (height, width), in pixels.
-        crop: the share of an image's side that is seen.
-        batch: how many images at a time, or "any"; LiteRT, "any" or not, begins with one.
-        attention: whether the attention of all blocks is an output as well.
-        overwrite: whether to replace what is there.
+        model: a ``DeiT`` or ``RegNetY``, on the TensorFlow backend.
+        path: the suffix chooses the format: ``.tflite`` for LiteRT (``exports/litert.py``),
+            ``.onnx`` (``exports/onnx_file.py``), or, without a suffix, the folder of a SavedModel
+            (``exports/saved_model.py``).
+        quantize: str. For LiteRT: "none", "float16", "dynamic" or "int8", see ``ExportSettings``.
+            Default "none".
+        calibration: float32 (count, height, width, 3). Normalized images for "int8", a hundred or
+            so; else None.
+        images: float32 (count, height, width, 3). Normalized images to compare on. Default: those
+            of the calibration, or else four random ones, on which the top-1 of quantized weights is
+            not judged.
+        agreement: float in [0, 1]. Minimum fraction of ``images`` with the same top-1 class that a
+            "dynamic" or "int8" file must reach. "int8" raises its precision until it does, see
+            ``settings.INT8_LEVELS``. Other files are held to ``TOLERANCES``. Default 0.99.
+        image_size: int or (height, width), in pixels. For a ``RegNetY``, which takes images of any
+            size. Default 224.
+        crop: float in [0.05, 1]. Center-crop ratio. Default 0.875.
+        batch: int, or "any". Images in a batch. Default "any"; a LiteRT file then begins with one.
+        attention: bool. Whether the attention of all blocks is an output too. Default False.
+        overwrite: bool. Whether to replace an existing file. Default False.
 
     Returns:
         A ``Report``.
 
     Raises:
-        UserError: what is wrong with the arguments, or that the file does not agree, and by how
-            much; there is no file under that name then, or what was there before.
+        UserError: an argument is wrong, or the file does not agree with the model, and by how much.
+            ``path`` is then as it was before.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import pathlib, tempfile
+        >>> model = kd.DeiT(16, patch_size=8, width=12, depth=1, heads=3, num_classes=5)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = kd.export(model, pathlib.Path(folder) / "model.onnx")
+        >>> report.runtime, report.difference < 1e-4
+        ('ONNX Runtime', True)
     """
     path = pathlib.Path(path)
-    _check(path, quantize, calibration, batch, overwrite)
-    model = graphs.plain(model)
-    if attention and not hasattr(model, "attention_maps"):
-        raise UserError(f"a {type(model).__name__} has no attention to give")
-    sides = graphs.size(model, image_size and height_and_width(image_size))
-    count = None if batch == "any" else batch
-    options = {"sides": sides, "crop": crop, "batch": count, "attention": attention}
-    held = not (images is None and quantize == "dynamic")
+    file_format = format_of(path)
+
+    # 1. Wrong arguments are found before the first slow step.
+    _check_path(path, file_format, overwrite)
+    _check_quantize(quantize, calibration)
+    _check_batch(batch)
+    _check_model(model, attention)
+    settings = ExportSettings(
+        image_size=model.image_size or height_and_width(image_size or ANY_SIZE),
+        crop=crop,
+        batch=None if batch == "any" else batch,
+        attention=attention,
+        quantize=quantize,
+        calibration=calibration,
+    )
+    check_options(file_format, path, settings)
+    _check_images(calibration, settings.image_size)
+    _check_images(images, settings.image_size)
+
+    # 2. The file is compared on the images that are closest to those it is for.
     if images is None:
-        images = graphs.sample(sides, SAMPLES) if calibration is None else calibration
+        images = calibration
+    if images is None:
+        # Random images lie near class boundaries, where int8 weights may change the top-1.
+        images = random_images(settings.image_size, RANDOM_IMAGES)
+        agreement = None
     images = np.asarray(images, np.float32)
-    for given in (images, calibration):
-        if given is not None and tuple(np.shape(given)[1:]) != (*sides, 3):
-            raise UserError(
-                f"images of {np.shape(given)}: expected (count, {sides[0]}, {sides[1]}, 3)"
-            )
-    reports = []
+    plan = _Plan(path, file_format, settings, float32_copy(model), images, agreement)
 
-    def written(partial):
-        for kept in litert.LEVELS if quantize == "int8" else [""]:
-            if path.suffix == ".tflite":
-                extra = {"quantize": quantize, "calibration": calibration, "kept": kept}
-                litert.write(model, partial, **options, **extra)
-            elif path.suffix == ".onnx":
-                onnx_file.write(model, partial, **options)
-            else:
-                from keras_deit.exports import saved_model
-
-                saved_model.write(model, partial, **options)
-            report = _compared(model, partial, path, images, count, kept)
-            if report.agreement >= agreement:
-                break
-        _judge(report, quantize, agreement, held)
-        reports.append(report)
-
-    (atomic_write if path.suffix else atomic_write_folder)(path, written)
-    return reports[0]
+    # 3. The file gets its name only if nothing is raised.
+    write_atomically = atomic_write if file_format.SUFFIX else atomic_write_folder
+    return write_atomically(path, functools.partial(_write_and_compare, plan))
 
 
-def _check(path, quantize, calibration, batch, overwrite):
-    if path.suffix not in FORMATS:
-        raise UserError(f"{path}: expected .tflite, .onnx, or no suffix for a SavedModel's folder")
-    if quantize not in litert.QUANTIZATIONS:
-        raise UserError(f"quantize {quantize!r}: expected {', '.join(litert.QUANTIZATIONS)}")
-    if quantize != "none" and path.suffix != ".tflite":
-        raise UserError(f"{path} with quantize={quantize}: expected a .tflite file")
-    if (quantize == "int8") != (calibration is not None):
-        raise UserError(
-            f"quantize={quantize}: expected calibration images with int8, and only then"
-        )
-    if batch != "any" and not (isinstance(batch, int) and batch > 0):
-        raise UserError(f"batch {batch!r}: expected a number above 0, or 'any'")
+def _check_path(path, file_format, overwrite):
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists: expected another name, or overwrite")
-    if path.is_dir() and (path.suffix or not (path / "saved_model.pb").exists()):
-        raise UserError(f"{path} is a folder, and of no SavedModel: expected another name")
-    if not path.suffix and path.is_file():
+    if path.is_dir() and (file_format.SUFFIX or not (path / "saved_model.pb").exists()):
+        raise UserError(f"{path} is a folder, and no SavedModel: expected another name")
+    if path.is_file() and not file_format.SUFFIX:
         raise UserError(f"{path} is a file: expected the name of a folder")
 
 
-def _compared(model, partial, path, images, batch, kept):
-    """The report of what is written in ``partial`` and will be ``path``."""
-    run = runtimes.opened(partial, path.suffix)
-    reference = _compiled(model)
-    expected = np.concatenate([reference(image[None]) for image in images])
-    step, count = batch or 1, len(images)
-    black = np.zeros((-count % step, *images.shape[1:]), images.dtype)
-    images = np.concatenate([images, black])  # whole batches
-    found = np.concatenate([run(images[i : i + step]) for i in range(0, len(images), step)])
-    found = found[:count]
-    difference = float(np.abs(found - expected).max() / expected.std())
-    same = float(np.mean(found.argmax(axis=-1) == expected.argmax(axis=-1)))
-    files = [partial] if partial.is_file() else [p for p in partial.rglob("*") if p.is_file()]
-    size = sum(file.stat().st_size for file in files)
-    times = runtimes.in_turn(lambda: run(images[:step]), lambda: reference(images[:step]))
-    runtime = FORMATS[path.suffix]
-    return Report(path, runtime, size, difference, same, count, kept, *times)
+def _check_quantize(quantize, calibration):
+    if quantize not in QUANTIZATIONS:
+        raise UserError(f"quantize {quantize!r}: expected {', '.join(QUANTIZATIONS)}")
+    if (quantize == "int8") != (calibration is not None):
+        raise UserError(
+            f"quantize={quantize}: expected calibration images with int8, and only with int8"
+        )
 
 
-def _compiled(model):
-    """Keras' own function of images to fused logits, compiled."""
-    import tensorflow as tf
-
-    compiled = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
-    return lambda images: compiled(tf.constant(images)).numpy()
+def _check_batch(batch):
+    if batch != "any" and not (isinstance(batch, int) and batch > 0):
+        raise UserError(f"batch {batch!r}: expected a number above 0, or 'any'")
 
 
-def _judge(report, quantize, agreement, held):
+def _check_model(model, attention):
+    if not isinstance(model, ImageClassifier):
+        raise UserError(f"{type(model).__name__}: expected a DeiT or RegNetY to export")
+    if attention and not model.has_attention:
+        raise UserError(f"a {type(model).__name__} has no attention to export")
+    if keras.backend.backend() != "tensorflow":
+        raise UserError("models are exported on TensorFlow: set KERAS_BACKEND=tensorflow")
+
+
+def _check_images(images, image_size):
+    height, width = image_size
+    if images is not None and np.shape(images)[1:] != (height, width, 3):
+        raise UserError(f"images of {np.shape(images)}: expected (count, {height}, {width}, 3)")
+
+
+def _write_and_compare(plan, partial):
+    """Writes the plan's file as ``partial``.
+
+    Returns:
+        The ``Report``.
+
+    Raises:
+        UserError: the file does not agree with the model.
+    """
+    for higher_precision in INT8_LEVELS if plan.settings.quantize == "int8" else ("",):
+        settings = replace(plan.settings, higher_precision=higher_precision)
+        plan.file_format.write(plan.model, partial, settings)
+        run = load(plan.file_format, partial)
+        difference, agreement = _compare(plan, run)
+        if plan.agreement is None or agreement >= plan.agreement:
+            break
+
+    # One image, or a whole batch if the file takes nothing else.
+    images = _whole_batches(plan.images, settings.batch)[: settings.batch or 1]
+    milliseconds, keras_milliseconds = median_milliseconds(
+        lambda: run(images), lambda: plan.keras_function(images)
+    )
+    report = Report(
+        path=plan.path,
+        runtime=plan.file_format.NAME,
+        bytes=_size(partial),
+        difference=difference,
+        agreement=agreement,
+        images=len(plan.images),
+        higher_precision=higher_precision,
+        milliseconds=milliseconds,
+        keras_milliseconds=keras_milliseconds,
+    )
+    _judge(report, settings.quantize, plan.agreement)
+    return report
+
+
+def _compare(plan, run):
+    """The ``difference`` and the ``agreement`` of a ``Report``, for the file's function ``run``."""
+    step = plan.settings.batch or 1
+    images = _whole_batches(plan.images, step)
+    logits = [run(images[start : start + step]) for start in range(0, len(images), step)]
+    logits = np.concatenate(logits)[: len(plan.images)]
+
+    error = np.abs(logits - plan.expected).max()
+    same_top1 = logits.argmax(axis=-1) == plan.expected.argmax(axis=-1)
+    return float(error / plan.expected.std()), float(same_top1.mean())
+
+
+def _whole_batches(images, batch):
+    """The images, with black ones up to a multiple of ``batch``."""
+    missing = -len(images) % (batch or 1)
+    black = np.zeros((missing, *images.shape[1:]), images.dtype)
+    return np.concatenate([images, black])
+
+
+def _size(path):
+    """Bytes of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _judge(report, quantize, minimum):
+    """Raises UserError if the file does not agree with its model.
+
+    Args:
+        report: its ``Report``.
+        quantize: its quantization.
+        minimum: the least top-1 agreement; None if the images are random.
+    """
     if not np.isfinite(report.difference):
         raise UserError(f"{report.path}: its logits are not finite; nothing was written")
-    if quantize in TOLERANCES and report.difference > TOLERANCES[quantize]:
-        raise UserError(
-            f"{report.path}: its logits differ by {report.difference:.1e} of their spread, and"
-            f" {TOLERANCES[quantize]:g} is allowed; nothing was written"
-        )
-    if held and quantize not in TOLERANCES and report.agreement < agreement:
+
+    if quantize in TOLERANCES:
+        if report.difference > TOLERANCES[quantize]:
+            raise UserError(
+                f"{report.path}: its logits differ by {report.difference:.1e} of their standard"
+                f" deviation, and {TOLERANCES[quantize]:g} is allowed; nothing was written"
+            )
+    elif minimum is not None and report.agreement < minimum:
         raise UserError(
             f"{report.path}: {report.agreement:.1%} of {report.images} images have the same top-1,"
-            f" and {agreement:.1%} is expected: try more calibration images or quantize=dynamic;"
+            f" and {minimum:.1%} is expected: try more calibration images or quantize=dynamic;"
             " nothing was written"
         )
 
 
 def table(reports):
-    """The reports as Markdown."""
-    head = ["file", "runtime", "MB", "largest difference", "same top-1", "ms", "Keras, ms", "ratio"]
-    lines = [head, ["---", "---"] + ["---:"] * 6]
-    for of in reports:
-        lines.append([of.path.name, of.runtime, f"{of.bytes / 1e6:.1f}", f"{of.difference:.1e}"])
-        lines[-1] += [f"{of.agreement:.1%} of {of.images}", f"{of.milliseconds:.1f}"]
-        lines[-1] += [f"{of.keras:.1f}", f"{of.milliseconds / of.keras:.2f}"]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """The reports as a Markdown table."""
+    header = ["file", "runtime", "MB", "largest difference", "same top-1", "ms", "Keras, ms"]
+    rows = [
+        [
+            report.path.name,
+            report.runtime,
+            f"{report.bytes / 1e6:.1f}",
+            f"{report.difference:.1e}",
+            f"{report.agreement:.1%} of {report.images}",
+            f"{report.milliseconds:.1f}",
+            f"{report.keras_milliseconds:.1f}",
+            f"{report.milliseconds / report.keras_milliseconds:.2f}",
+        ]
+        for report in reports
+    ]
+    return tables.markdown([*header, "ratio"], rows, left=2)

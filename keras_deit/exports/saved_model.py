@@ -2,53 +2,87 @@
 
 import json
 
-import tensorflow as tf
+from keras_deit.exports.graphs import named_outputs, variable_values
+from keras_deit.exports.metadata import file_metadata
 
-from keras_deit.exports import graphs
-from keras_deit.exports.preprocessing import from_bytes, from_pixels
+NAME = "SavedModel"
+SUFFIX = ""
+OPTIONS = ("batch", "attention")
 
 
-def write(model, path, sides, crop, batch=None, attention=False):
-    """Writes the folder. Its signatures take
+def write(model, path, settings):
+    """Writes the folder.
 
-    - ``serving_default``: ``images``, float32 (batch, height, width, 3), normalised;
+    Its signatures take
+
+    - ``serving_default``: ``images``, float32 (batch, height, width, 3), normalized;
     - ``pixels``: ``pixels``, uint8 (batch, any height, any width, 3);
-    - ``encoded``: ``encoded``, strings (batch,), JPEG or PNG files of any sizes;
+    - ``encoded``: ``encoded``, string (batch,), JPEG or PNG files of any sizes;
 
-    and give ``logits``, ``probabilities``, ``class_head``, ``distillation_head`` where there is
-    one, and ``class_names``, the same for every image, all (batch, classes).
+    and return ``logits``, ``probabilities``, ``class_head``, for a distilled model
+    ``distillation_head``, and ``class_names``, the same row for every image, all (batch,
+    num_classes); and ``attention``, if the settings ask for it.
 
     Args:
-        model: what ``graphs.plain`` gives.
+        model: a float32 ``DeiT`` or ``RegNetY``.
         path: of the folder.
-        sides: (height, width) of its images.
-        crop: the share of an image's side that is seen.
-        batch: how many images at a time; None is any number.
-        attention: whether ``attention`` is among the outputs.
+        settings: ``ExportSettings``.
     """
+    import tensorflow as tf
+
+    from keras_deit.exports.preprocessing import from_files, from_pixels
+
     module = tf.Module()
-    module.values = [tf.Variable(value, trainable=False) for value in graphs.values(model)]
-    module.names = tf.Variable(graphs.names(model), trainable=False)
-    described = json.dumps(graphs.metadata(model, crop, sides), ensure_ascii=False)
-    module.metadata = tf.function(lambda: tf.constant(described), input_signature=[])
+    # As variables they are kept in the folder's variables/, and not as constants in each signature.
+    module.weights = [tf.Variable(value, trainable=False) for value in variable_values(model)]
+    module.class_names = tf.Variable(list(model.class_labels), trainable=False)
+
+    metadata = json.dumps(file_metadata(model, settings), ensure_ascii=False)
+    module.metadata = tf.function(
+        lambda: tf.constant(metadata), input_signature=[], autograph=False
+    )
 
     def outputs(images):
-        values = [value.read_value() for value in module.values]
-        found = graphs.outputs(model, values, images, attention)
-        found["probabilities"] = tf.nn.softmax(found["logits"])
-        shape = tf.shape(found["logits"])
-        return {**found, "class_names": tf.broadcast_to(module.names, shape)}
+        values = [weight.read_value() for weight in module.weights]
+        named = named_outputs(model, values, images, settings.attention)
+        named["probabilities"] = tf.nn.softmax(named["logits"])
+        # TensorFlow Serving expects every output to have a row for each image.
+        named["class_names"] = tf.broadcast_to(module.class_names, tf.shape(named["logits"]))
+        return named
 
-    def signature(make, name, shape, kind):
-        spec = tf.TensorSpec((batch, *shape), kind, name)
-        return tf.function(lambda data: outputs(make(data)), input_signature=[spec])
+    def signature(preprocess, name, shape, dtype):
+        spec = tf.TensorSpec((settings.batch, *shape), dtype, name)
+        return tf.function(
+            lambda data: outputs(preprocess(data)), input_signature=[spec], autograph=False
+        )
 
-    module.serve = signature(lambda images: images, "images", (*sides, 3), tf.float32)
-    module.pixels = signature(
-        lambda pixels: from_pixels(pixels, sides, crop), "pixels", (None, None, 3), tf.uint8
-    )
-    module.encoded = signature(
-        lambda files: from_bytes(files, sides, crop), "encoded", (), tf.string
-    )
-    signatures = {"pixels": module.pixels, "encoded": module.encoded}
-    tf.saved_model.save(module, str(path), {"serving_default": module.serve, **signatures})
+    def resize(pixels):
+        return from_pixels(pixels, settings.image_size, settings.crop)
+
+    def decode(files):
+        return from_files(files, settings.image_size, settings.crop)
+
+    image_shape = (*settings.image_size, 3)
+    module.serve = signature(lambda images: images, "images", image_shape, tf.float32)
+    module.pixels = signature(resize, "pixels", (None, None, 3), tf.uint8)
+    module.encoded = signature(decode, "encoded", (), tf.string)
+    signatures = {
+        "serving_default": module.serve,
+        "pixels": module.pixels,
+        "encoded": module.encoded,
+    }
+    tf.saved_model.save(module, str(path), signatures)
+
+
+def open(path):
+    """The folder as a function from images to logits, in TensorFlow."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    serve = loaded.signatures["serving_default"]
+
+    def run(images):
+        _ = loaded  # a signature does not keep its own variables alive
+        return serve(images=tf.constant(images))["logits"].numpy()
+
+    return run

@@ -3,41 +3,63 @@
 import keras
 from keras import ops
 
-from keras_deit.distillation.trainer import Steps, fuse
+from keras_deit.distillation.trainer import fuse
+from keras_deit.models.base import ImageClassifier
 from keras_deit.models.deit_layers import EPSILON, Block, Dropout, PatchEmbedding, TokenEmbedding
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.validation import (
-    class_name_tuple,
-    height_and_width,
-    keras_arguments,
-    positive_integers,
-)
+from keras_deit.utils.validation import height_and_width, positive_integers
 
 
 @keras.saving.register_keras_serializable("keras_deit")
-class DeiT(Steps, keras.Model):
+class DeiT(ImageClassifier):
     """DeiT (Touvron et al., 2021, arXiv 2012.12877) for images of one size.
 
     Calling it gives one tensor, in training and in inference: the **fused** logits, float32
     (batch, num_classes), the mean of its heads' logits as in the published code. ``logits`` gives
-    each head's own. Images are float32 (batch, height, width, 3), normalised.
+    each head's own. Images are float32 (batch, height, width, 3), normalized by ImageNet's mean
+    and standard deviation.
 
     Args:
-        image_size: an int or (height, width), in pixels, multiples of ``patch_size``.
-        patch_size: side of a square patch, in pixels.
-        width: length of a token vector, a multiple of ``heads``.
-        depth: number of blocks.
-        heads: attention heads in each block.
-        mlp_ratio: width of a block's hidden layer over ``width``.
-        num_classes: outputs of each head.
-        distilled: whether there are a distillation token and its head.
-        drop_path: rate of stochastic depth of the last block; it grows linearly from 0.
-        dropout: rate after the embedding, the attention and both layers of each MLP.
-        class_names: what the outputs are of, in their order, or None.
+        image_size: int or (height, width), in pixels, multiples of ``patch_size``. Default 224.
+        patch_size: int. Side of a square patch, in pixels. Default 16.
+        width: int. Length of a token vector, a multiple of ``heads``. Default 768.
+        depth: int. Number of blocks. Default 12.
+        heads: int. Attention heads in each block. Default 12.
+        mlp_ratio: float. Hidden width of a block's MLP over ``width``. Default 4.
+        num_classes: int. Outputs of each head. Default 1000.
+        distilled: bool. Whether there are a distillation token and its head. Default True.
+        drop_path: float in [0, 1). Stochastic-depth rate of the last block; it grows linearly from
+            0 at the first. Default 0.
+        dropout: float in [0, 1). Rate after the embedding, the attention and both layers of each
+            MLP. Default 0.
+        class_names: list or tuple of str, or None. Class names in output order. Default None.
 
     Raises:
-        UserError: when the sizes do not divide.
+        UserError: the sizes do not divide, or an argument is out of its range.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import numpy as np
+        >>> model = kd.DeiT(24, patch_size=8, width=12, depth=2, heads=3, num_classes=5)
+        >>> images = np.zeros((2, 24, 24, 3), "float32")
+        >>> tuple(model(images).shape)  # fused logits
+        (2, 5)
+        >>> class_head, distillation_head = model.logits(images)
+        >>> tuple(model.features(images).shape)  # 2 tokens + 3 x 3 patches
+        (2, 11, 12)
     """
+
+    supports_accumulation = True
+    has_attention = True
+    block_suffix = "attn.qkv.weight"
+    timm_arguments = {  # noqa: RUF012
+        "img_size": "image_size",
+        "patch_size": "patch_size",
+        "embed_dim": "width",
+        "depth": "depth",
+        "num_heads": "heads",
+        "mlp_ratio": "mlp_ratio",
+    }
 
     def __init__(
         self,
@@ -54,29 +76,29 @@ class DeiT(Steps, keras.Model):
         class_names=None,
         **kwargs,
     ):
-        super().__init__(**keras_arguments(kwargs))
-        size = height_and_width(image_size)
-        patch_size, width, depth, heads, num_classes = positive_integers(
-            patch_size=patch_size, width=width, depth=depth, heads=heads, num_classes=num_classes
+        super().__init__(num_classes, class_names, **kwargs)
+        self.image_size = height_and_width(image_size)
+        self.patch_size, self.width, self.depth, self.heads = positive_integers(
+            patch_size=patch_size, width=width, depth=depth, heads=heads
         )
-        _check(size, patch_size, width, heads, drop_path=drop_path, dropout=dropout)
-        self.image_size, self.patch_size = size, patch_size
-        self.width, self.depth, self.heads, self.mlp_ratio = width, depth, heads, mlp_ratio
-        self.num_classes, self.distilled, self.rate = num_classes, distilled, drop_path
-        self.class_names = class_name_tuple(class_names, num_classes)
+        self.mlp_ratio = mlp_ratio
+        self.distilled = distilled
+        self.rate = drop_path
+        _check_rates(drop_path=drop_path, dropout=dropout)
+        _check_sizes(self.image_size, self.patch_size, self.width, self.heads)
 
-        self.patch_embed = PatchEmbedding(patch_size, width, name="patch_embed")
+        self.patch_embed = PatchEmbedding(self.patch_size, self.width, name="patch_embed")
         self.tokens = TokenEmbedding(distilled, name="tokens")
         self.dropout = Dropout(dropout, name="dropout") if dropout else None
-        rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
+        rates = [drop_path * i / max(self.depth - 1, 1) for i in range(self.depth)]
         self.blocks = [
-            Block(heads, mlp_ratio, rate, dropout, name=f"blocks.{i}")
+            Block(self.heads, mlp_ratio, rate, dropout, name=f"blocks.{i}")
             for i, rate in enumerate(rates)
         ]
         self.norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="norm")
         self.head = self._head("head")
         self.head_dist = self._head("head_dist") if distilled else None
-        self.build((None, *size, 3))
+        self.build((None, *self.image_size, 3))
 
     def _head(self, name):
         normal = keras.initializers.RandomNormal(stddev=0.02)
@@ -85,8 +107,10 @@ class DeiT(Steps, keras.Model):
     def build(self, input_shape):
         if self.built:
             return
-        patches = (self.image_size[0] // self.patch_size) * (self.image_size[1] // self.patch_size)
+        height, width = self.image_size
+        patches = (height // self.patch_size) * (width // self.patch_size)
         tokens = (None, patches + 1 + self.distilled, self.width)
+
         self.patch_embed.build(input_shape)
         self.tokens.build((None, patches, self.width))
         for layer in (*self.blocks, self.norm):
@@ -96,22 +120,8 @@ class DeiT(Steps, keras.Model):
                 head.build((None, self.width))
         self.built = True
 
-    def features(self, images, training=False):
-        """The tokens after the last LayerNorm, (batch, prefix + patches, width)."""
-        x = self._embed(images)
-        if self.dropout:
-            x = self.dropout(x, training=training)
-        for block in self.blocks:
-            x = block(x, training=training)
-        return self.norm(x)
-
-    def _embed(self, images):
-        if tuple(images.shape[1:]) != (*self.image_size, 3):
-            raise UserError(
-                f"images of shape {tuple(images.shape)}: expected (batch, height, width, 3) with"
-                f" (height, width) = {self.image_size}: build a model with that image_size"
-            )
-        return self.tokens(self.patch_embed(images))
+    def call(self, images, training=False):
+        return fuse(self.logits(images, training=training))
 
     def logits(self, images, training=False):
         """One float32 (batch, num_classes) tensor per head: [class] or [class, distillation]."""
@@ -121,21 +131,44 @@ class DeiT(Steps, keras.Model):
             heads.append(self.head_dist(x[:, 1]))
         return [ops.cast(head, "float32") for head in heads]
 
-    def call(self, images, training=False):
-        return fuse(self.logits(images, training=training))
+    def features(self, images, training=False):
+        """The tokens after the last LayerNorm, (batch, 1 or 2 + patches, width)."""
+        x = self._embed(images)
+        if self.dropout:
+            x = self.dropout(x, training=training)
+        for block in self.blocks:
+            x = block(x, training=training)
+        return self.norm(x)
+
+    def head_features(self, images):
+        tokens = 1 + self.distilled
+        x = self.features(images)[:, :tokens]
+        return ops.cast(ops.reshape(x, (-1, tokens * self.width)), "float32")
 
     def attention_maps(self, images):
-        """Every block's attention, float32 (batch, depth, heads, tokens, tokens); row 0 is what
-        the class token looks at, row 1, in a distilled model, what the distillation token does."""
-        x, maps = self._embed(images), []
+        """The attention of every block, float32 (batch, depth, heads, tokens, tokens).
+
+        Row 0 of the last two axes is what the class token attends to; in a distilled model row 1
+        is what the distillation token attends to. Both axes are [class, distillation, patches].
+        """
+        x = self._embed(images)
+        maps = []
         for block in self.blocks:
-            maps.append(block.attn.attend(block.norm1(x))[0])
+            weights, _ = block.attn.attend(block.norm1(x))
+            maps.append(weights)
             x = block(x)
         return ops.stack(maps, axis=1)
 
+    def _embed(self, images):
+        if tuple(images.shape[1:]) != (*self.image_size, 3):
+            raise UserError(
+                f"images of shape {tuple(images.shape)}: expected (batch, height, width, 3) with"
+                f" (height, width) = {self.image_size}: build a model with that image_size"
+            )
+        return self.tokens(self.patch_embed(images))
+
     @property
     def fields(self):
-        """The arguments that make this model again."""
         return {
             "image_size": list(self.image_size),
             "patch_size": self.patch_size,
@@ -150,21 +183,39 @@ class DeiT(Steps, keras.Model):
             "class_names": self.class_names and list(self.class_names),
         }
 
-    def get_config(self):
-        return {**super().get_config(), **self.fields}
+    def timm_config(self):
+        # timm's smallest DeiT with other arguments is any DeiT.
+        architecture = f"deit_tiny{'_distilled' if self.distilled else ''}_patch16_224"
+        fields = self.fields
+        return architecture, {name: fields[field] for name, field in self.timm_arguments.items()}
 
-    def get_compile_config(self):
-        """Nothing: a saved model is the function, without optimizer, losses or teacher."""
-        return {}
+    @classmethod
+    def parameter_shapes(cls, fields):
+        height, width = height_and_width(fields["image_size"])
+        patch = fields["patch_size"]
+        patches = (height // patch) * (width // patch)
+        return {
+            "pos_embed": (1, patches + 1 + fields["distilled"], fields["width"]),
+            "patch_embed.proj.weight": (fields["width"], 3, patch, patch),
+            "blocks.0.mlp.fc1.bias": (int(fields["mlp_ratio"] * fields["width"]),),
+            "head.bias": (fields["num_classes"],),
+        }
+
+    @classmethod
+    def block_count(cls, fields):
+        return fields["depth"]
 
 
-def _check(size, patch_size, width, heads, **rates):
+def _check_rates(**rates):
     for name, rate in rates.items():
         if not 0 <= rate < 1:
             raise UserError(f"{name} {rate}: expected a rate from 0, below 1")
-    if any(side < patch_size or side % patch_size for side in size):
+
+
+def _check_sizes(image_size, patch_size, width, heads):
+    if any(side < patch_size or side % patch_size for side in image_size):
         raise UserError(
-            f"image_size {size} is not a whole number of {patch_size}-pixel patches:"
+            f"image_size {image_size} is not a whole number of {patch_size}-pixel patches:"
             f" give an int or (height, width) in multiples of {patch_size}"
         )
     if width % heads:

@@ -3,6 +3,9 @@
 Shapes: ``batch`` images become ``tokens`` vectors of ``width`` numbers. Initial values are the
 published ones (timm ``vision_transformer.py``): matrices, tokens and position embedding
 N(0, .02), biases zero, and the patch projection PyTorch's default for a convolution.
+
+Saved files name layers by class and attribute: renaming either makes ``.weights.h5`` files
+unreadable.
 """
 
 import math
@@ -11,14 +14,14 @@ import keras
 from keras import ops
 
 from keras_deit.distribution import replicas
+from keras_deit.models.stateless_random import uniform
 
 EPSILON = 1e-6  # LayerNorm
 
 
 def _dense(units, name):
-    return keras.layers.Dense(
-        units, kernel_initializer=keras.initializers.RandomNormal(stddev=0.02), name=name
-    )
+    normal = keras.initializers.RandomNormal(stddev=0.02)
+    return keras.layers.Dense(units, kernel_initializer=normal, name=name)
 
 
 def _norm(name):
@@ -27,20 +30,34 @@ def _norm(name):
 
 @keras.saving.register_keras_serializable("keras_deit")
 class PatchEmbedding(keras.layers.Layer):
-    """Projects each square of an image: (batch, height, width, 3) to (batch, patches, units)."""
+    """Projects each square of an image: (batch, height, width, 3) to (batch, patches, units).
+
+    Args:
+        patch_size: int. Side of a square patch, in pixels.
+        units: int. Length of a patch's vector.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_deit.models.deit_layers import PatchEmbedding
+        >>> tuple(PatchEmbedding(8, 12)(np.zeros((1, 24, 16, 3))).shape)
+        (1, 6, 12)
+    """
 
     def __init__(self, patch_size, units, **kwargs):
         super().__init__(**kwargs)
-        self.patch_size, self.units = patch_size, units
+        self.patch_size = patch_size
+        self.units = units
+
+        # PyTorch's default: uniform within 1 / sqrt(inputs of an output).
         bound = (patch_size * patch_size * 3) ** -0.5
-        uniform = keras.initializers.RandomUniform(-bound, bound)
+        initializer = keras.initializers.RandomUniform(-bound, bound)
         self.proj = keras.layers.Conv2D(
             units,
             patch_size,
             strides=patch_size,
             data_format="channels_last",
-            kernel_initializer=uniform,
-            bias_initializer=uniform.clone(),
+            kernel_initializer=initializer,
+            bias_initializer=initializer.clone(),
             name="proj",
         )
 
@@ -59,8 +76,18 @@ class PatchEmbedding(keras.layers.Layer):
 class TokenEmbedding(keras.layers.Layer):
     """Puts the learned tokens before the patches, then adds the position embedding to all of them.
 
-    The order is [class, distillation, patches] (the paper's Figure 2 draws the distillation token
-    last; the published weights hold it second).
+    (batch, patches, width) to (batch, tokens + patches, width). The order is [class, distillation,
+    patches] (the paper's Figure 2 draws the distillation token last; the published weights hold it
+    second).
+
+    Args:
+        distilled: bool. Whether there is a distillation token.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_deit.models.deit_layers import TokenEmbedding
+        >>> tuple(TokenEmbedding(distilled=True)(np.zeros((1, 6, 12))).shape)
+        (1, 8, 12)
     """
 
     def __init__(self, distilled, **kwargs):
@@ -79,10 +106,12 @@ class TokenEmbedding(keras.layers.Layer):
         self.pos_embed = weight("pos_embed", patches + 1 + self.distilled)
 
     def call(self, patches):
+        tokens = [self.cls_token] + ([self.dist_token] if self.distilled else [])
         shape = (ops.shape(patches)[0], 1, patches.shape[-1])
-        prefix = [self.cls_token] + ([self.dist_token] if self.distilled else [])
-        prefix = [ops.cast(ops.broadcast_to(token, shape), patches.dtype) for token in prefix]
-        return ops.concatenate([*prefix, patches], axis=1) + ops.cast(self.pos_embed, patches.dtype)
+        prefix = [ops.cast(ops.broadcast_to(token, shape), patches.dtype) for token in tokens]
+
+        x = ops.concatenate([*prefix, patches], axis=1)
+        return x + ops.cast(self.pos_embed, patches.dtype)
 
     def get_config(self):
         return {**super().get_config(), "distilled": self.distilled}
@@ -90,7 +119,23 @@ class TokenEmbedding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_deit")
 class Attention(keras.layers.Layer):
-    """Multi-head self-attention with one fused projection to queries, keys and values."""
+    """Multi-head self-attention with one fused projection to queries, keys and values.
+
+    (batch, tokens, width) to the same shape.
+
+    Args:
+        heads: int. A divisor of the width.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_deit.models.deit_layers import Attention
+        >>> layer = Attention(heads=3)
+        >>> tuple(layer(np.ones((1, 8, 12))).shape)
+        (1, 8, 12)
+        >>> weights, values = layer.attend(np.ones((1, 8, 12), "float32"))
+        >>> tuple(weights.shape), tuple(values.shape)
+        ((1, 3, 8, 8), (1, 3, 8, 4))
+    """
 
     def __init__(self, heads, **kwargs):
         super().__init__(**kwargs)
@@ -109,6 +154,7 @@ class Attention(keras.layers.Layer):
         _, tokens, width = x.shape
         qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.heads, width // self.heads))
         q, k, v = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
+
         scores = ops.matmul(q * (width // self.heads) ** -0.5, ops.swapaxes(k, -1, -2))
         return ops.softmax(ops.cast(scores, "float32")), v
 
@@ -123,7 +169,18 @@ class Attention(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_deit")
 class MLP(keras.layers.Layer):
-    """Two projections with an exact (erf) GELU between them, and dropout after it and them."""
+    """Two dense layers with an exact (erf) GELU between them; dropout after the GELU and after the
+    second layer. (batch, tokens, width) to the same shape.
+
+    Args:
+        hidden: int. Width between the two layers.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_deit.models.deit_layers import MLP
+        >>> tuple(MLP(hidden=48)(np.ones((1, 8, 12))).shape)
+        (1, 8, 12)
+    """
 
     def __init__(self, hidden, **kwargs):
         super().__init__(**kwargs)
@@ -136,7 +193,8 @@ class MLP(keras.layers.Layer):
         self.fc2.build((*input_shape[:-1], self.hidden))
 
     def call(self, x, drop=lambda y: y):
-        return drop(self.fc2(drop(ops.gelu(self.fc1(x), approximate=False))))
+        x = drop(ops.gelu(self.fc1(x), approximate=False))
+        return drop(self.fc2(x))
 
     def get_config(self):
         return {**super().get_config(), "hidden": self.hidden}
@@ -144,8 +202,19 @@ class MLP(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_deit")
 class DropPath(keras.layers.Layer):
-    """Stochastic depth: in training, drops a whole image's residual branch with probability
-    ``rate`` and divides the kept ones by ``1 - rate``."""
+    """Stochastic depth (Huang et al., 2016): in training, drops an image's whole residual branch
+    with probability ``rate`` and divides the kept ones by ``1 - rate``.
+
+    Args:
+        rate: float in [0, 1).
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_deit.models.deit_layers import DropPath
+        >>> branch = np.ones((1, 8, 12), "float32")
+        >>> float(np.max(DropPath(0.5)(branch)))  # inference
+        1.0
+    """
 
     def __init__(self, rate, **kwargs):
         super().__init__(**kwargs)
@@ -158,9 +227,9 @@ class DropPath(keras.layers.Layer):
     def call(self, x, training=False):
         if not training or not self.rate:
             return x
-        kept = _uniform(ops.shape(x)[0], self.seeds.next(), replicas.index()) >= self.rate
-        kept = ops.reshape(ops.cast(kept, x.dtype), (-1,) + (1,) * (len(x.shape) - 1))
-        return x * kept / (1 - self.rate)
+        keep = uniform(ops.shape(x)[0], self.seeds.next(), replicas.index()) >= self.rate
+        keep = ops.reshape(ops.cast(keep, x.dtype), (-1,) + (1,) * (len(x.shape) - 1))
+        return x * keep / (1 - self.rate)
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate}
@@ -169,43 +238,48 @@ class DropPath(keras.layers.Layer):
 @keras.saving.register_keras_serializable("keras_deit")
 class Dropout(DropPath):
     """In training, drops single numbers with probability ``rate`` and divides the kept ones by
-    ``1 - rate``."""
+    ``1 - rate``. Unlike Keras' layer it drops the same ones under XLA.
+
+    Args:
+        rate: float in [0, 1).
+    """
 
     def call(self, x, training=False):
         if not training or not self.rate:
             return x
         shape = ops.shape(x)
         count = math.prod(shape[1:]) * shape[0]
-        kept = _uniform(count, self.seeds.next(), replicas.index()) >= self.rate
-        return x * ops.reshape(ops.cast(kept, x.dtype), shape) / (1 - self.rate)
-
-
-def _uniform(count, seed, replica=0):
-    """``count`` uniform numbers in [0, 1) from a pair of integers and the replica's number, by the
-    finaliser of MurmurHash3 (A. Appleby). The same on every backend, compiled or not: TensorFlow's
-    own numbers change under XLA, whatever algorithm is asked for."""
-
-    def word(value):
-        return ops.cast(value, "uint32")
-
-    x = word(ops.arange(count))
-    for part in (replica, seed[0], seed[1]):
-        x = ops.bitwise_xor(x, word(part))
-        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-            x = ops.multiply(ops.bitwise_xor(x, ops.right_shift(x, word(shift))), word(factor))
-        x = ops.bitwise_xor(x, ops.right_shift(x, word(16)))
-    return ops.cast(ops.right_shift(x, word(8)), "float32") / 2**24
+        keep = uniform(count, self.seeds.next(), replicas.index()) >= self.rate
+        return x * ops.reshape(ops.cast(keep, x.dtype), shape) / (1 - self.rate)
 
 
 @keras.saving.register_keras_serializable("keras_deit")
 class Block(keras.layers.Layer):
-    """A pre-norm transformer block: (batch, tokens, width) to the same shape."""
+    """A pre-norm transformer block: (batch, tokens, width) to the same shape.
+
+    Args:
+        heads: int. Attention heads, a divisor of the width.
+        mlp_ratio: float. Hidden width of the MLP over the width.
+        drop_path: float in [0, 1). Rate of stochastic depth. Default 0.
+        dropout: float in [0, 1). Rate after the attention and in the MLP. Default 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_deit.models.deit_layers import Block
+        >>> tuple(Block(heads=3, mlp_ratio=4.0)(np.ones((1, 8, 12))).shape)
+        (1, 8, 12)
+    """
 
     def __init__(self, heads, mlp_ratio, drop_path=0.0, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
-        self.heads, self.mlp_ratio, self.rate = heads, mlp_ratio, drop_path
+        self.heads = heads
+        self.mlp_ratio = mlp_ratio
+        self.rate = drop_path
+
+        # This order is that of the model's variables, which running trainings resume by.
         self.dropout = Dropout(dropout, name="dropout") if dropout else None
-        self.norm1, self.norm2 = _norm("norm1"), _norm("norm2")
+        self.norm1 = _norm("norm1")
+        self.norm2 = _norm("norm2")
         self.attn = Attention(heads, name="attn")
         self.drop_path = DropPath(drop_path, name="drop_path")
 
@@ -220,10 +294,15 @@ class Block(keras.layers.Layer):
 
         y = drop(self.attn(self.norm1(x)))
         x = x + self.drop_path(y, training=training)
+
         y = self.mlp(self.norm2(x), drop=drop)
         return x + self.drop_path(y, training=training)
 
     def get_config(self):
-        fields = {"heads": self.heads, "mlp_ratio": self.mlp_ratio, "drop_path": self.rate}
-        fields["dropout"] = self.dropout.rate if self.dropout else 0.0
-        return {**super().get_config(), **fields}
+        return {
+            **super().get_config(),
+            "heads": self.heads,
+            "mlp_ratio": self.mlp_ratio,
+            "drop_path": self.rate,
+            "dropout": self.dropout.rate if self.dropout else 0.0,
+        }

@@ -1,44 +1,115 @@
-"""From a row of ``VARIANTS`` to a model."""
+"""From a row of ``VARIANTS`` to a model, and from a saved class name to a class."""
 
 import dataclasses
 
-from keras_deit.configs.variants import VARIANTS, RegNetYVariant
+from keras_deit.configs.variants import VARIANTS, DeiTVariant, RegNetYVariant
 from keras_deit.models.deit import DeiT
 from keras_deit.models.regnet import RegNetY
 from keras_deit.utils.errors import UserError
 
+# The model families: the row type in configs/variants.py -> the class that its fields construct.
+FAMILIES = {DeiTVariant: DeiT, RegNetYVariant: RegNetY}
+
+# Fields of a row that are no constructor arguments.
+NOTES = ("params", "published")
+
 
 def build(variant, **overrides):
-    """A new, untrained model of a row of ``VARIANTS``.
+    """A new model of a row of ``VARIANTS``, with random weights.
 
     Args:
-        variant: a row's name.
-        **overrides: fields of the row (``num_classes``, ``image_size`` ...) but its counts and
-            scores.
+        variant: str. A row's name.
+        **overrides: fields of the row but its counts and scores: ``num_classes``, ``image_size``,
+            ``drop_path`` ... A family for images of any size ignores ``image_size``.
 
     Returns:
         A built ``DeiT`` or ``RegNetY``.
 
     Raises:
-        UserError: unknown name or field; lists what is known.
+        UserError: unknown name or field; the message lists the known ones.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> model = kd.build("deit_digits_distilled", num_classes=5)
+        >>> model.image_size, model.count_params()
+        ((8, 8), 69834)
     """
-    if variant not in VARIANTS:
-        raise UserError(f"unknown model {variant!r}: expected one of {', '.join(VARIANTS)}")
-    fields = dataclasses.asdict(VARIANTS[variant])
-    del fields["params"], fields["published"]
+    fields = _row_fields(variant)
     unknown = overrides.keys() - fields.keys()
     if unknown:
         raise UserError(f"{variant} has no {min(unknown)!r}: expected one of {', '.join(fields)}")
-    fields.update(overrides)
-    if not isinstance(VARIANTS[variant], RegNetYVariant):
-        return DeiT(**fields)
-    del fields["image_size"]  # a convnet takes any
-    return RegNetY(**fields)
+    family = family_of(variant)
+    return family(**_constructor_fields(family, {**fields, **overrides}))
+
+
+def family_of(variant):
+    """The model class of a row of ``VARIANTS``. Raises UserError for an unknown name.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> from keras_deit.models.factory import family_of
+        >>> family_of("regnety_160") is kd.RegNetY
+        True
+    """
+    return FAMILIES[type(_row(variant))]
+
+
+def family_named(name):
+    """The model class that files call ``name``, or None.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> from keras_deit.models.factory import family_named
+        >>> family_named("DeiT") is kd.DeiT
+        True
+    """
+    return next((family for family in FAMILIES.values() if family.__name__ == name), None)
+
+
+def family_names():
+    """The families as text: "DeiT or RegNetY"."""
+    return " or ".join(family.__name__ for family in FAMILIES.values())
+
+
+def variant_fields(variant):
+    """Constructor fields of a row of ``VARIANTS``, a dict. Raises UserError for an unknown name.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> from keras_deit.models.factory import variant_fields
+        >>> variant_fields("regnety_digits")["depths"]
+        (1, 1)
+    """
+    return _constructor_fields(family_of(variant), _row_fields(variant))
 
 
 def float32_copy(model):
-    """A float32 copy of a ``DeiT`` or ``RegNetY`` without optimizer: what files hold."""
+    """A float32 copy of an ``ImageClassifier``, without its optimizer: what files hold.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> from keras_deit.models.factory import float32_copy
+        >>> model = kd.build("regnety_digits", num_classes=5)
+        >>> float32_copy(model).num_classes
+        5
+    """
     config = {name: value for name, value in model.get_config().items() if name != "dtype"}
     copy = type(model).from_config(config)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def _row(variant):
+    if variant not in VARIANTS:
+        raise UserError(f"unknown model {variant!r}: expected one of {', '.join(VARIANTS)}")
+    return VARIANTS[variant]
+
+
+def _row_fields(variant):
+    fields = dataclasses.asdict(_row(variant))
+    return {name: value for name, value in fields.items() if name not in NOTES}
+
+
+def _constructor_fields(family, fields):
+    known = family.constructor_arguments()
+    return {name: value for name, value in fields.items() if name in known}

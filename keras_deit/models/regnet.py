@@ -3,14 +3,11 @@
 import keras
 from keras import ops
 
-from keras_deit.distillation.trainer import Steps
+from keras_deit.configs.variants import VARIANTS
 from keras_deit.distribution import replicas
+from keras_deit.models.base import ImageClassifier
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.validation import (
-    class_name_tuple,
-    keras_arguments,
-    positive_integers,
-)
+from keras_deit.utils.validation import positive_integers
 
 
 @keras.saving.register_keras_serializable("keras_deit")
@@ -20,11 +17,22 @@ class GroupedConv2D(keras.layers.Layer):
     Each group is a plain convolution of its own: TensorFlow has no grouped kernel for the CPU and
     its substitute is 20 to 50 times slower in training. The kernel has the layout of
     ``Conv2D(groups=...)``: (3, 3, group width, channels).
+
+    Args:
+        groups: int. A divisor of the input channels, of which there are as many as outputs.
+        strides: int. Default 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_deit.models.regnet import GroupedConv2D
+        >>> tuple(GroupedConv2D(groups=2, strides=2)(np.ones((1, 6, 6, 8))).shape)
+        (1, 3, 3, 8)
     """
 
     def __init__(self, groups, strides=1, **kwargs):
         super().__init__(**kwargs)
-        self.groups, self.strides = groups, strides
+        self.groups = groups
+        self.strides = strides
         self.pad = keras.layers.ZeroPadding2D(1, data_format="channels_last")
 
     def build(self, input_shape):
@@ -36,15 +44,13 @@ class GroupedConv2D(keras.layers.Layer):
         )
 
     def call(self, x):
-        images = ops.split(self.pad(x), self.groups, axis=-1)
+        inputs = ops.split(self.pad(x), self.groups, axis=-1)
         kernels = ops.split(ops.cast(self.kernel, x.dtype), self.groups, axis=-1)
-        return ops.concatenate(
-            [
-                ops.conv(image, kernel, strides=self.strides, data_format="channels_last")
-                for image, kernel in zip(images, kernels, strict=True)
-            ],
-            axis=-1,
-        )
+        outputs = [
+            ops.conv(group, kernel, strides=self.strides, data_format="channels_last")
+            for group, kernel in zip(inputs, kernels, strict=True)
+        ]
+        return ops.concatenate(outputs, axis=-1)
 
     def get_config(self):
         return {**super().get_config(), "groups": self.groups, "strides": self.strides}
@@ -54,49 +60,69 @@ class GroupedConv2D(keras.layers.Layer):
 class YBlock(keras.layers.Layer):
     """A RegNetY bottleneck: 1x1, grouped 3x3, squeeze-excitation, 1x1, around a shortcut.
 
+    (batch, height, width, inputs) to (batch, height / strides, width / strides, channels), sides
+    rounded up.
+
     Args:
-        channels: output channels.
-        group_width: channels of a group of the 3x3 convolution.
-        strides: of the 3x3 convolution and of the projected shortcut.
-        se_ratio: width of the squeeze-excitation over the block's input channels.
+        channels: int. Output channels.
+        group_width: int. Channels of a group of the 3x3 convolution.
+        strides: int. Strides of the 3x3 convolution and of the projected shortcut.
+        se_ratio: float. Width of the squeeze-excitation over the block's input channels.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_deit.models.regnet import YBlock
+        >>> block = YBlock(channels=16, group_width=8, strides=2, se_ratio=0.25)
+        >>> tuple(block(np.ones((1, 6, 6, 8))).shape)
+        (1, 3, 3, 16)
     """
 
     def __init__(self, channels, group_width, strides, se_ratio, **kwargs):
         super().__init__(**kwargs)
-        self.channels, self.group_width = channels, group_width
-        self.strides, self.se_ratio = strides, se_ratio
+        self.channels = channels
+        self.group_width = group_width
+        self.strides = strides
+        self.se_ratio = se_ratio
 
     def build(self, input_shape):
-        channels, inputs = self.channels, input_shape[-1]
-        self.conv1, self.bn1 = _conv(channels, 1, 1, "conv1.conv"), _batch_norm("conv1.bn")
+        channels = self.channels
+        inputs = input_shape[-1]
         groups = channels // self.group_width
-        self.conv2, self.bn2 = (
-            GroupedConv2D(groups, self.strides, name="conv2.conv"),
-            _batch_norm("conv2.bn"),
-        )
+
+        self.conv1 = _conv(channels, 1, 1, "conv1.conv")
+        self.bn1 = _batch_norm("conv1.bn")
+        self.conv2 = GroupedConv2D(groups, self.strides, name="conv2.conv")
+        self.bn2 = _batch_norm("conv2.bn")
         self.squeeze = keras.layers.Dense(round(self.se_ratio * inputs), "relu", name="se.fc1")
         self.excite = keras.layers.Dense(channels, "sigmoid", name="se.fc2")
-        self.conv3, self.bn3 = _conv(channels, 1, 1, "conv3.conv"), _batch_norm("conv3.bn", "zeros")
-        self.projects = self.strides != 1 or inputs != channels
-        wide, out = (*input_shape[:-1], channels), (None, None, None, channels)
+        self.conv3 = _conv(channels, 1, 1, "conv3.conv")
+        # The block starts as its shortcut.
+        self.bn3 = _batch_norm("conv3.bn", gamma="zeros")
+
+        at_input_size = (*input_shape[:-1], channels)
+        at_output_size = (None, None, None, channels)
         self.conv1.build(input_shape)
-        for layer in (self.bn1, self.conv2):
-            layer.build(wide)
+        self.bn1.build(at_input_size)
+        self.conv2.build(at_input_size)
         self.squeeze.build((None, channels))
         self.excite.build((None, self.squeeze.units))
         for layer in (self.bn2, self.conv3, self.bn3):
-            layer.build(out)
+            layer.build(at_output_size)
+
+        self.projects = self.strides != 1 or inputs != channels
         if self.projects:
             self.shortcut = _conv(channels, 1, self.strides, "downsample.conv")
             self.shortcut_bn = _batch_norm("downsample.bn")
             self.shortcut.build(input_shape)
-            self.shortcut_bn.build(out)
+            self.shortcut_bn.build(at_output_size)
 
     def call(self, x, training=False):
         y = ops.relu(self.bn1(self.conv1(x), training=training))
         y = ops.relu(self.bn2(self.conv2(y), training=training))
+
         gate = self.excite(self.squeeze(ops.mean(y, axis=(1, 2))))
         y = y * ops.expand_dims(ops.expand_dims(gate, 1), 1)
+
         y = self.bn3(self.conv3(y), training=training)
         if self.projects:
             x = self.shortcut_bn(self.shortcut(x), training=training)
@@ -113,22 +139,36 @@ class YBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_deit")
-class RegNetY(Steps, keras.Model):
-    """RegNetY (Radosavovic et al., 2020), logits float32 (batch, num_classes) of normalised images
-    float32 (batch, height, width, 3) of any size.
+class RegNetY(ImageClassifier):
+    """RegNetY (Radosavovic et al., 2020, arXiv 2003.13678) for images of any size.
+
+    Calling it gives logits, float32 (batch, num_classes), of images float32 (batch, height, width,
+    3), normalized by ImageNet's mean and standard deviation.
 
     Args:
-        stem: channels of the first 3x3 convolution, which has stride 2.
-        depths: blocks of each stage; every stage's first block has stride 2.
-        widths: channels of each stage, multiples of ``group_width``.
-        group_width: channels of a group of the 3x3 convolutions.
-        se_ratio: width of the squeeze-excitations over their block's input channels.
-        num_classes: outputs.
-        class_names: what they are of, in their order, or None.
+        stem: int. Channels of the first 3x3 convolution, which has stride 2.
+        depths: sequence of int. Blocks of each stage; every stage's first block has stride 2.
+        widths: sequence of int. Channels of each stage, multiples of ``group_width``.
+        group_width: int. Channels of a group of the 3x3 convolutions.
+        se_ratio: float. Width of the squeeze-excitations over their block's input channels.
+            Default 0.25.
+        num_classes: int. Outputs. Default 1000.
+        class_names: list or tuple of str, or None. Class names in output order. Default None.
 
     Raises:
-        UserError: when widths, depths and group width do not fit together.
+        UserError: widths, depths and group width do not fit together.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import numpy as np
+        >>> model = kd.RegNetY(8, depths=(1, 1), widths=(8, 16), group_width=8, num_classes=5)
+        >>> tuple(model(np.zeros((2, 24, 16, 3), "float32")).shape)
+        (2, 5)
+        >>> len(model.logits(np.zeros((2, 16, 16, 3), "float32")))  # it has one head
+        1
     """
+
+    block_suffix = "conv2.conv.weight"
 
     def __init__(
         self,
@@ -141,25 +181,30 @@ class RegNetY(Steps, keras.Model):
         class_names=None,
         **kwargs,
     ):
-        super().__init__(**keras_arguments(kwargs))
-        self.stem_width, self.depths, self.widths = stem, tuple(depths), tuple(widths)
-        self.group_width, self.se_ratio, self.num_classes = group_width, se_ratio, num_classes
-        positive_integers(stem=stem, group_width=group_width, num_classes=num_classes)
-        self.class_names = class_name_tuple(class_names, num_classes)
+        super().__init__(num_classes, class_names, **kwargs)
+        positive_integers(stem=stem, group_width=group_width)
+        self.stem_width = stem
+        self.depths = tuple(depths)
+        self.widths = tuple(widths)
+        self.group_width = group_width
+        self.se_ratio = se_ratio
         if len(self.depths) != len(self.widths) or any(w % group_width for w in self.widths):
             raise UserError(
                 f"widths {self.widths} with depths {self.depths}: expected one width per depth,"
                 f" each a multiple of the group width {group_width}"
             )
+
         self.pad = keras.layers.ZeroPadding2D(1, data_format="channels_last")
-        self.stem, self.stem_bn = _conv(stem, 3, 2, "stem.conv"), _batch_norm("stem.bn")
+        self.stem = _conv(stem, 3, 2, "stem.conv")
+        self.stem_bn = _batch_norm("stem.bn")
+        stages = zip(self.depths, self.widths, strict=True)
         self.blocks = [
-            YBlock(width, group_width, 2 if i == 0 else 1, se_ratio, name=f"s{s}.b{i + 1}")
-            for s, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True), 1)
-            for i in range(depth)
+            YBlock(width, group_width, 2 if block == 1 else 1, se_ratio, name=f"s{stage}.b{block}")
+            for stage, (depth, width) in enumerate(stages, 1)
+            for block in range(1, depth + 1)
         ]
         normal = keras.initializers.RandomNormal(stddev=0.01)
-        self.head = keras.layers.Dense(num_classes, kernel_initializer=normal, name="head.fc")
+        self.head = keras.layers.Dense(self.num_classes, kernel_initializer=normal, name="head.fc")
         self.build((None, None, None, 3))
 
     def build(self, input_shape):
@@ -174,23 +219,21 @@ class RegNetY(Steps, keras.Model):
         self.head.build((None, self.widths[-1]))
         self.built = True
 
+    def call(self, images, training=False):
+        return ops.cast(self.head(self.features(images, training=training)), "float32")
+
+    def logits(self, images, training=False):
+        return [self(images, training=training)]
+
     def features(self, images, training=False):
-        """What the head sees, (batch, widths[-1]): the mean over the last stage's places."""
+        """The mean of the last stage over all positions, (batch, widths[-1])."""
         x = ops.relu(self.stem_bn(self.stem(self.pad(images)), training=training))
         for block in self.blocks:
             x = block(x, training=training)
         return ops.mean(x, axis=(1, 2))
 
-    def call(self, images, training=False):
-        return ops.cast(self.head(self.features(images, training=training)), "float32")
-
-    def logits(self, images, training=False):
-        """A list of one, as it has one head."""
-        return [self(images, training=training)]
-
     @property
     def fields(self):
-        """The arguments that make this model again."""
         return {
             "stem": self.stem_width,
             "depths": list(self.depths),
@@ -201,16 +244,33 @@ class RegNetY(Steps, keras.Model):
             "class_names": self.class_names and list(self.class_names),
         }
 
-    def get_config(self):
-        return {**super().get_config(), **self.fields}
+    def timm_config(self):
+        # timm's RegNets take no shape as arguments: only the published one has a name there.
+        row = VARIANTS["regnety_160"]
+        shape = (self.stem_width, self.depths, self.widths, self.group_width, self.se_ratio)
+        if shape != (row.stem, row.depths, row.widths, row.group_width, 0.25):
+            return super().timm_config()
+        return "regnety_160", {}
 
-    def get_compile_config(self):
-        """Nothing: a saved model is the function, without optimizer or losses."""
-        return {}
+    @classmethod
+    def parameter_shapes(cls, fields):
+        widths = fields["widths"]
+        shapes = {
+            "stem.conv.weight": (fields["stem"], 3, 3, 3),
+            "head.fc.weight": (fields["num_classes"], widths[-1]),
+        }
+        inputs = (fields["stem"], *widths[:-1])
+        for stage, (width, before) in enumerate(zip(widths, inputs, strict=True), 1):
+            shapes[f"s{stage}.b1.conv1.conv.weight"] = (width, before, 1, 1)
+        return shapes
+
+    @classmethod
+    def block_count(cls, fields):
+        return sum(fields["depths"])
 
 
 def _he(groups=1):
-    """He initialisation by the outputs of a group (timm ``regnet.py``)."""
+    """He initialization by the outputs of a group (timm ``regnet.py``)."""
     return keras.initializers.VarianceScaling(2 * groups, "fan_out", "untruncated_normal")
 
 
@@ -227,9 +287,8 @@ def _conv(channels, size, strides, name):
 
 
 def _batch_norm(name, gamma="ones"):
-    """PyTorch's: epsilon 1e-5, and a tenth of the new statistics per step. A residual branch's
-    last one starts at gamma 0, so that the block starts as its shortcut. Several replicas have the
-    statistics of the whole batch, as one device has."""
+    """PyTorch's defaults: epsilon 1e-5, and a tenth of the new statistics per step. Replicas
+    synchronize, so that they have the statistics of the batch, as one device has."""
     return keras.layers.BatchNormalization(
         epsilon=1e-5,
         momentum=0.9,

@@ -9,7 +9,7 @@ import keras
 
 from keras_deit.configs.recipes import RECIPES
 from keras_deit.models.factory import build
-from keras_deit.training.from_recipe import compile_for, precision
+from keras_deit.training import from_recipe
 from keras_deit.utils import tables
 from keras_deit.utils.errors import UserError
 
@@ -148,11 +148,11 @@ def compile_step(recipe, devices):
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-    with precision(recipe):
-        teacher_recipe = RECIPES.get(recipe.teacher)
+    teacher_recipe = RECIPES.get(recipe.teacher)
+    with from_recipe.precision(recipe):
         teacher = build(teacher_recipe.variant if teacher_recipe else recipe.teacher)
-        model = build(recipe.variant, image_size=recipe.image_size, drop_path=recipe.drop_path)
-    compile_for(model, recipe, teacher, steps=1)
+    class_names = teacher.class_labels
+    model = from_recipe.build(recipe, class_names, steps_per_epoch=1, teacher=teacher)
 
     mesh = Mesh(devices, "batch")
     replicated = NamedSharding(mesh, PartitionSpec())

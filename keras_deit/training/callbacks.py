@@ -1,234 +1,259 @@
-"""What a run does beside its steps: validate, record, keep the best, save, stop, and go on."""
+"""What a run does beside its steps: validate, record, keep the best model, save, stop, resume."""
 
-import csv
 import dataclasses
-import io
 import math
 import signal
 import time
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
 
 from keras_deit.distribution import processes, replicas
-from keras_deit.evaluation.inference import predictor
-from keras_deit.evaluation.scores import evaluate
-from keras_deit.models.factory import float32_copy
-from keras_deit.training.workdir import Checkpoints, restore, same_recipe, state
+from keras_deit.training.checkpoints import Checkpoints, model_state, restore
+from keras_deit.training.records import write_events, write_metrics
+from keras_deit.training.validation import Validator
+from keras_deit.training.workdir import check_same_recipe
 from keras_deit.utils.errors import Interrupted, UserError
 from keras_deit.utils.files import atomic_write
+from keras_deit.utils.jax_private import sync_variables
 
-SHARE = 0.05  # of the time, that saving may take
+SAVING_FRACTION = 0.05  # of the time, that saving checkpoints may take
 
 
-class Journal(keras.callbacks.Callback):
-    """Keeps the account of a run in its workdir.
+@dataclass
+class Progress:
+    """How far a run is: what a checkpoint holds beside the model's state.
 
     Attributes:
-        rows: a dict for each finished epoch: its losses, scores, learning rate and speed.
-        epoch, step: how far the training is.
-        seconds: what it has taken, earlier processes included.
+        epoch: finished epochs.
+        step: finished steps of the next epoch.
+        rows: a dict for each finished epoch, a row of ``metrics.csv``.
+        pending: the row of an epoch that is trained and not validated yet, or None.
+        best: the best validation accuracy so far.
+        seconds: training time so far, that of earlier processes included.
     """
 
-    def __init__(self, recipe, workdir, validation, steps, planned, stop):
+    epoch: int = 0
+    step: int = 0
+    rows: list = field(default_factory=list)
+    pending: dict | None = None
+    best: float = -1.0
+    seconds: float = 0.0
+
+
+class RunCallback(keras.callbacks.Callback):
+    """Keeps a run's workdir: its records, its checkpoints, its best model.
+
+    Args:
+        model: the compiled model.
+        recipe: the ``Recipe`` of the workdir.
+        workdir: ``pathlib.Path``.
+        validation: batches of the validation split.
+        info: ``BatchInfo`` of the training batches.
+        stop: a ``StopRequest``.
+
+    Attributes:
+        progress: ``Progress``.
+        validator: ``Validator``.
+    """
+
+    def __init__(self, model, recipe, workdir, validation, info, stop):
         super().__init__()
-        self.planned = planned
-        self.recipe, self.workdir, self.validation, self.steps = recipe, workdir, validation, steps
-        self.checkpoints = Checkpoints(workdir / "checkpoints", recipe.keep)
-        self.rows, self.pending = [], None  # the row of an epoch that is not validated yet
-        self.epoch = self.step = 0
-        self.best, self.seconds = -1.0, 0.0
-        self.metrics = None  # of an epoch that was begun in another process
-        self.started = self.saved = time.monotonic()
-        self.cost, self.saved_epoch, self.stop = 0.0, None, stop
+        self.set_model(model)
+        self.recipe = recipe
+        self.workdir = workdir
+        self.info = info
+        self.stop = stop
+
+        self.progress = Progress()
+        self.validator = Validator(model, validation, before_batch=self.save_or_stop)
+        self.throughput = Throughput(info.batch_size)
         self.writes = not processes.index()
 
-    def attach(self, model):
-        """Takes the model; gives it the newest checkpoint's state, where there is one."""
-        self.set_model(model)
-        self.predict, self.copy = predictor(model), float32_copy(model)
-        self.averaged = predictor(self.copy)
-        with processes.first_alone():  # it sets aside what is damaged
-            found = self.checkpoints.latest()
-        if found is None:
-            return
-        path, arrays, description = found
-        same_recipe(self.workdir, description["recipe"], self.planned)
-        restore(model, arrays, path)
-        self.metrics = [replicas.counted(variable) for variable in model.metrics_variables]
-        for name in ("rows", "pending", "epoch", "step", "best", "seconds"):
-            setattr(self, name, description[name])
-        self.saved_epoch = self.epoch
-        self._write_rows()
-        if self.pending is not None:
-            self._close_epoch()
+        self._checkpoints = Checkpoints(workdir / "checkpoints", recipe.keep)
+        self._resumed_metrics = None  # of an epoch that an earlier process began
+        self._first_step = 0  # of the epoch in this process
+        self._begin = time.monotonic()
+        self._last_save = time.monotonic()
+        self._saving_seconds = 0.0  # the longest so far
+        self._saved_epoch = None
 
-    # The callbacks, in the order they come.
+    def resume(self):
+        """Restores the newest checkpoint, if there is one."""
+        with processes.first_process_first():  # it renames corrupt files
+            checkpoint = self._checkpoints.latest()
+        if checkpoint is None:
+            return
+
+        path, arrays, description = checkpoint
+        check_same_recipe(self.workdir, description.pop("recipe"), self.recipe)
+        restore(self.model, arrays, path)
+        self.progress = Progress(**description)
+        self._saved_epoch = self.progress.epoch
+        self._resumed_metrics = [
+            replicas.metric_values(variable) for variable in self.model.metrics_variables
+        ]
+
+        if self.writes:
+            write_metrics(self.progress.rows, self.workdir)
+        if self.progress.pending is not None:
+            self._finish_epoch()
+
+    def elapsed(self):
+        """Seconds of training so far, those of earlier processes included."""
+        return self.progress.seconds + time.monotonic() - self._begin
+
+    # Keras calls these, in this order.
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.first_step, self.clock = self.step, None
-        if self.step:  # Keras has just reset them
-            for variable, values in zip(self.model.metrics_variables, self.metrics, strict=True):
-                replicas.set_counted(variable, values)
+        self._first_step = self.progress.step
+        self.throughput.start()
+
+        # Keras has just reset the metrics of an epoch that an earlier process began.
+        if self.progress.step:
+            variables = self.model.metrics_variables
+            for variable, values in zip(variables, self._resumed_metrics, strict=True):
+                replicas.set_metric_values(variable, values)
 
     def on_train_batch_end(self, batch, logs=None):
-        self.step = self.first_step + batch + 1
+        self.progress.step = self._first_step + batch + 1
         if not math.isfinite(logs["loss"]):
-            self._not_finite(f"the loss is {logs['loss']}", self.epoch, self.step)
-        if self.clock is None:
-            self.clock, self.begun = time.monotonic(), self.step  # the first step compiles
-        else:
-            images = (self.step - self.begun) * self.recipe.batch_size
-            logs["images/s"] = round(images / (time.monotonic() - self.clock))
-        if self.step < self.steps:  # else the epoch's end is near
-            self._save_or_stop()
+            self._fail(f"the loss is {logs['loss']}", self.progress.epoch, self.progress.step)
+
+        rate = self.throughput.rate(self.progress.step)
+        if rate is not None:
+            logs["images/s"] = round(rate)
+
+        # After the last step on_epoch_end does it.
+        if self.progress.step < self.info.steps:
+            self.save_or_stop()
 
     def on_epoch_end(self, epoch, logs=None):
-        images = (self.step - self.begun) * self.recipe.batch_size
-        self.pending = {
+        self.progress.pending = {
             "epoch": epoch,
             **logs,
             "learning_rate": float(self.model.optimizer.learning_rate),
-            "images_per_second": images / max(time.monotonic() - self.clock, 1e-9),
+            "images_per_second": self.throughput.rate(self.progress.step) or 0.0,
         }
-        self.epoch, self.step = epoch + 1, 0
-        self._save_or_stop()
-        self._close_epoch()
-        logs.update(self.rows[-1])
+        self.progress.epoch = epoch + 1
+        self.progress.step = 0
+
+        # Before the validation, which may take long.
+        self.save_or_stop()
+        self._finish_epoch()
+
+        # The validation's columns, for the progress bar.
+        logs.update(self.progress.rows[-1])
         for name in ("epoch", "images_per_second"):
             del logs[name]
 
-    def _close_epoch(self):
-        """Validates, records and keeps what is best."""
-        row = {**self.pending, **self._validate()}
+    def _finish_epoch(self):
+        """Validates, records, and keeps the best model."""
+        row = {**self.progress.pending, **self.validator.row()}
         if not math.isfinite(row["val_loss"] or 0):
-            self._not_finite(f"the validation loss is {row['val_loss']}", row["epoch"], self.steps)
-        self.rows.append(row)
-        self._write_rows()
+            self._fail(f"the validation loss is {row['val_loss']}", row["epoch"], self.info.steps)
+
+        self.progress.rows.append(row)
         if self.writes:
-            self._write_events(row)
-        if row["val_accuracy"] > self.best and math.isfinite(row["loss"]):
-            self.best = row["val_accuracy"]
-            self.copy.set_weights(self.model.get_weights())
+            write_metrics(self.progress.rows, self.workdir)
+            write_events(row, self.workdir)
+
+        if row["val_accuracy"] > self.progress.best and math.isfinite(row["loss"]):
+            self.progress.best = row["val_accuracy"]
+            best = self.validator.current()
             if self.writes:
-                atomic_write(self.workdir / "best.keras", self.copy.save)
-        self.pending = None
+                atomic_write(self.workdir / "best.keras", best.save)
+        self.progress.pending = None
 
-    def _validate(self):
-        row = {}
-        for name, of in evaluate(self.predict, self.validation, each=self.pause).items():
-            if of is not None:
-                prefix = "val_" if name == "fused" else f"val_{name}_"
-                row[f"{prefix}accuracy"] = of.top1
-                row |= {"val_top5": of.top5, "val_loss": of.loss} if name == "fused" else {}
-        if self.model.optimizer.use_ema:
-            self.average()
-            scores = evaluate(self.averaged, self.validation, each=self.pause)
-            row["val_ema_accuracy"] = scores["fused"].top1
-        return row
+    # Saving and stopping.
 
-    def average(self):
-        """A model with the moving average of the weights, which the next call changes."""
-        self.copy.set_weights(self.model.get_weights())
-        copies = zip(self.model.variables, self.copy.variables, strict=True)
-        copies = [copy for variable, copy in copies if variable.trainable]
-        for copy, average in zip(copies, self.model.optimizer.averages, strict=True):
-            copy.assign(average)
-        return self.copy
-
-    # Files.
-
-    def _save_or_stop(self):
-        """Saves where it is time, or where a signal asked for the run's end, and then ends it: all
+    def save_or_stop(self):
+        """Saves if it is time, or if a signal asks the run to stop, and then stops it: all
         processes at the same step."""
-        due = time.monotonic() - self.saved >= max(
-            60 * self.recipe.save_minutes, self.cost * (1 / SHARE - 1)
+        pause = max(
+            60 * self.recipe.save_minutes,
+            self._saving_seconds * (1 / SAVING_FRACTION - 1),
         )
-        asked = processes.each(np.int32([self.stop.number, due]))
-        number = asked[:, 0].max()
-        if number or asked[0, 1]:
+        due = time.monotonic() - self._last_save >= pause
+
+        # Any process may have got a signal; process 0's clock counts.
+        requests = processes.gather(np.int32([self.stop.signal, due]))
+        number = requests[:, 0].max()
+        due = requests[0, 1]
+
+        if number or due:
             self._save()
         if number:
             name = signal.Signals(number).name
             raise Interrupted(
-                f"stopped by {name} in epoch {self.epoch + 1}, after step {self.step},"
-                f" and saved in {self.workdir}: the same command goes on from there",
+                f"stopped by {name} in epoch {self.progress.epoch + 1}, after step"
+                f" {self.progress.step}, and saved in {self.workdir}: run the same command again"
+                " to resume",
                 number,
             )
 
+    def save_end(self):
+        """Saves the end of the training, if it came in this process."""
+        if self._saved_epoch != self.progress.epoch:
+            self._save()
+
     def _save(self):
         start = time.monotonic()
-        if hasattr(self.model, "jax_state_sync"):  # JAX's fit has the state to itself
-            self.model.jax_state_sync()
-        arrays = state(self.model)
+        sync_variables(self.model)
+        arrays = model_state(self.model)
+
         if not all(np.isfinite(array).all() for array in arrays.values()):
-            where = (self.epoch, self.step) if self.step else (self.epoch - 1, self.steps)
-            self._not_finite("the weights or the optimizer's state are not finite", *where)
-        names = ("rows", "pending", "epoch", "step", "best")
-        description = {name: getattr(self, name) for name in names}
-        description |= {"seconds": self.elapsed(), "recipe": dataclasses.asdict(self.planned)}
+            # After the last step of an epoch the progress is at the next one's beginning.
+            epoch, step = self.progress.epoch, self.progress.step
+            if not step:
+                epoch, step = epoch - 1, self.info.steps
+            self._fail("the weights or the optimizer's state are not finite", epoch, step)
+
+        description = dataclasses.asdict(self.progress) | {"seconds": self.elapsed()}
+        description["recipe"] = dataclasses.asdict(self.recipe)
         if self.writes:
-            self.checkpoints.save(self.epoch * self.steps + self.step, arrays, description)
-        self.saved, self.saved_epoch = time.monotonic(), self.epoch
-        self.cost = max(self.cost, self.saved - start)
+            total_steps = self.progress.epoch * self.info.steps + self.progress.step
+            self._checkpoints.save(total_steps, arrays, description)
 
-    def elapsed(self):
-        """Seconds of training so far, those of earlier processes included."""
-        return self.seconds + time.monotonic() - self.started
+        self._last_save = time.monotonic()
+        self._saved_epoch = self.progress.epoch
+        self._saving_seconds = max(self._saving_seconds, self._last_save - start)
 
-    def _write_rows(self):
-        if not self.rows or not self.writes:
-            return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        atomic_write(self.workdir / "metrics.csv", lambda path: path.write_text(text.getvalue()))
-
-    def _write_events(self, row):
-        import tensorboard  # noqa: F401 - TensorFlow's summaries need it
-        import tensorflow as tf
-
-        try:
-            writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
-            with writer.as_default(step=row["epoch"]):
-                for name, value in row.items():
-                    if value is not None:
-                        tf.summary.scalar(name, value)
-            writer.close()
-        except tf.errors.OpError as error:
-            raise UserError(f"cannot write {self.workdir}/tensorboard: {error.message}") from error
-
-    # Ends.
-
-    def _not_finite(self, what, epoch, step):
-        found = self.checkpoints.latest()
-        last = f"the last good checkpoint is {found[0]}" if found else "there is no checkpoint yet"
+    def _fail(self, problem, epoch, step):
+        """Raises the UserError of numbers that are not finite, after so many steps of an epoch."""
+        checkpoint = self._checkpoints.latest()
+        last = "there is no checkpoint yet"
+        if checkpoint:
+            last = f"the last good checkpoint is {checkpoint[0]}"
         raise UserError(
-            f"{what} after epoch {epoch + 1}, step {step}; {last}: in another workdir,"
+            f"{problem} after epoch {epoch + 1}, step {step}; {last}: in another workdir,"
             " try a lower lr, a longer warmup_epochs, clip_norm=1 or precision=float32;"
             f" show_batch --epoch={epoch} --step={step - 1} draws its batch"
         )
 
-    def finish(self):
-        """Saves the end of the training, where it came in this process."""
-        if self.saved_epoch != self.epoch:
-            self._save()
 
-    def pause(self):
-        """Between batches of an evaluation: ends the run, saved, where that was asked for."""
-        self._save_or_stop()
+class Throughput:
+    """Images per second of an epoch, without its first step, which compiles.
 
+    Args:
+        batch_size: int. Images in a step.
+    """
 
-class Progress(keras.callbacks.ProgbarLogger):
-    """Keras' progress bar, of all the run's epochs and from the step it goes on at."""
+    def __init__(self, batch_size):
+        self.batch_size = batch_size
+        self._begin = None
+        self._first_step = 0
 
-    def __init__(self, epochs, steps, first):
-        super().__init__()
-        self.total, self.first = {"epochs": epochs, "steps": steps}, first
+    def start(self):
+        """Begins an epoch."""
+        self._begin = None
 
-    def set_params(self, params):
-        super().set_params({**params, **self.total, "verbose": 1})
-
-    def on_train_batch_end(self, batch, logs=None):
-        super().on_train_batch_end(batch + self.first, logs)
+    def rate(self, step):
+        """Images per second after so many steps; None after the first one of the epoch."""
+        if self._begin is None:
+            self._begin = time.monotonic()
+            self._first_step = step
+            return None
+        images = (step - self._first_step) * self.batch_size
+        return images / max(time.monotonic() - self._begin, 1e-9)

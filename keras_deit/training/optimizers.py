@@ -1,75 +1,109 @@
-"""Keras' optimizers with PyTorch's update rules, which the published numbers were trained with."""
+"""PyTorch's optimizers in Keras, with which the published models were trained, and their learning
+rate schedule."""
+
+import math
 
 import keras
 from keras import ops
 
-
-class _Exact:
-    """A moving average of the weights as timm's ``ModelEma`` keeps it: it begins at the initial
-    weights, and the weights themselves are never overwritten by it, as Keras would in the end.
-    And gradients that are clipped after they were summed over replicas; Keras clips each one's."""
-
-    def _backend_apply_gradients(self, grads, trainable_variables):
-        add = getattr(super(), "_all_reduce_sum_gradients", None)  # of Keras on TensorFlow
-        if add is not None:
-            grads = [grad for grad, _ in add(list(zip(grads, trainable_variables, strict=True)))]
-        super()._backend_apply_gradients(grads, trainable_variables)
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        return grads_and_vars
-
-    def build(self, variables):
-        built = self.built
-        super().build(variables)
-        if self.use_ema and not built:
-            for average, variable in zip(self.averages, variables, strict=True):
-                average.assign(ops.copy(variable))  # JAX would share its memory
-
-    @property
-    def averages(self):
-        """A variable for each of the model's trainable ones; none without ``use_ema``."""
-        return self._model_variables_moving_average if self.use_ema else []
-
-    def _update_model_variables_moving_average(self, trainable_variables):
-        for average, variable in zip(self.averages, trainable_variables, strict=True):
-            average.assign(self.ema_momentum * average + (1 - self.ema_momentum) * variable)
-
-    def finalize_variable_values(self, var_list):
-        pass
+from keras_deit.utils.keras_private import OptimizerHooks
 
 
-class AdamW(_Exact, keras.optimizers.AdamW):
-    """PyTorch's AdamW: epsilon is added to the corrected root (Keras adds it before)."""
+@keras.saving.register_keras_serializable("keras_deit")
+class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up, then a cosine, whose position counts the warm-up's steps too (timm 0.3.2).
+
+    Args:
+        peak: float. Learning rate at the end of the warm-up.
+        steps: int. Length of the training; afterwards the rate stays at ``minimum``.
+        warmup_steps: int. Length of the warm-up. Default 0.
+        start: float. Learning rate of step 0. Default 1e-6.
+        minimum: float. Learning rate at the end. Default 1e-5.
+        every: int or None. None changes the rate with each step. A number of steps changes it once
+            in so many, and one such period late, as the published code does with its epochs: the
+            first two have ``start``. Default None.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> schedule = kd.WarmupCosine(peak=1e-3, steps=100, warmup_steps=10, start=0.0)
+        >>> [round(float(schedule(step)), 6) for step in (0, 5, 100)]
+        [0.0, 0.0005, 1e-05]
+    """
+
+    def __init__(self, peak, steps, warmup_steps=0, start=1e-6, minimum=1e-5, every=None):
+        super().__init__()
+        self.peak = peak
+        self.steps = steps
+        self.warmup_steps = warmup_steps
+        self.start = start
+        self.minimum = minimum
+        self.every = every
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        if self.every:
+            step = self.every * ops.maximum(ops.floor((step + 0.5) / self.every) - 1, 0.0)
+
+        warmup = self.start + (self.peak - self.start) * step / float(max(self.warmup_steps, 1))
+
+        progress = ops.minimum(step / self.steps, 1.0)
+        cosine = 0.5 * (self.peak - self.minimum) * (1 + ops.cos(math.pi * progress))
+
+        return ops.where(step < self.warmup_steps, warmup, self.minimum + cosine)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "steps": self.steps,
+            "warmup_steps": self.warmup_steps,
+            "start": self.start,
+            "minimum": self.minimum,
+            "every": self.every,
+        }
+
+
+class AdamW(OptimizerHooks, keras.optimizers.AdamW):
+    """PyTorch's AdamW: epsilon is added after the bias correction; Keras adds it before."""
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
-        first, second = self._momentums[index], self._velocities[index]
-        step = ops.cast(self.iterations + 1, "float32")
+        first, second = self.adam_moments(variable)
         self.assign(first, self.beta_1 * first + (1 - self.beta_1) * gradient)
         self.assign(second, self.beta_2 * second + (1 - self.beta_2) * ops.square(gradient))
+
+        step = ops.cast(self.iterations + 1, "float32")
         mean = first / (1 - ops.power(self.beta_1, step))
         root = ops.sqrt(second / (1 - ops.power(self.beta_2, step)))
+
         self.assign_sub(variable, learning_rate * mean / (root + self.epsilon))
 
 
-class SGD(_Exact, keras.optimizers.SGD):
-    """PyTorch's SGD with Nesterov momentum: weight decay is part of the gradient, and the learning
-    rate no part of the velocity."""
+class SGD(OptimizerHooks, keras.optimizers.SGD):
+    """PyTorch's SGD with Nesterov momentum: weight decay is added to the gradient, and the learning
+    rate does not enter the velocity.
+
+    Args:
+        learning_rate: float or schedule.
+        momentum: float in [0, 1).
+        decay: float. Weight decay.
+        **options: as for ``keras.optimizers.SGD``.
+    """
 
     def __init__(self, learning_rate, momentum, decay, **options):
         super().__init__(learning_rate, momentum=momentum, nesterov=True, **options)
         self.decay = decay
 
     def update_step(self, gradient, variable, learning_rate):
-        if self.decay and self._use_weight_decay(variable):
+        if self.decay and self.decays(variable):
             gradient = gradient + self.decay * variable
+
         if not self.momentum:
             self.assign_sub(variable, learning_rate * gradient)
             return
-        velocity = self.momentums[self._get_variable_index(variable)]
+
+        velocity = self.momentums[self.variable_index(variable)]
         self.assign(velocity, self.momentum * velocity + gradient)
         self.assign_sub(variable, learning_rate * (gradient + self.momentum * velocity))
 
 
-class Lamb(_Exact, keras.optimizers.Lamb):
-    """Keras' own."""
+class Lamb(OptimizerHooks, keras.optimizers.Lamb):
+    """Keras' LAMB, with clipping and moving average as for the others."""

@@ -1,187 +1,281 @@
-"""One training run: the one place that joins recipe, data, model, teacher and optimizer to fit."""
+"""A training run: a recipe, its data, its teacher and its model, in a workdir."""
 
 import dataclasses
 import pathlib
-
-import keras
+from dataclasses import dataclass
 
 from keras_deit import data
+from keras_deit.configs.recipe import Recipe
 from keras_deit.configs.recipes import RECIPES
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.data.pipeline import user_errors
-from keras_deit.distribution import processes, strategies
-from keras_deit.evaluation.scores import evaluate
-from keras_deit.models.factory import float32_copy
-from keras_deit.training import report
-from keras_deit.training.callbacks import Journal, Progress
-from keras_deit.training.from_recipe import compile_for, fetch, model_for, precision
-from keras_deit.training.plans import make_plan
-from keras_deit.training.signals import Stop
-from keras_deit.training.workdir import opened
+from keras_deit.distribution import Strategy, processes
+from keras_deit.training import from_recipe, report
+from keras_deit.training.callbacks import RunCallback
+from keras_deit.training.progress_display import progress_display
+from keras_deit.training.signals import StopRequest
+from keras_deit.training.workdir import open_workdir
+from keras_deit.utils import logs
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write, atomic_write_json
 from keras_deit.weights import load
 
 
 def train(recipe, workdir, data_dir=None, quiet=False):
-    """Trains ``recipe`` in ``workdir``, goes on with what was begun there, or gives back the model
-    where that is done already.
+    """Trains a recipe in a workdir, or resumes the run found there.
 
-    However a run ended, the same call goes on from its last checkpoint, and its weights, scores and
-    report are those of a run that never ended.
+    However a run ended, the same call resumes it from its last checkpoint, and its weights, scores
+    and report are those of an uninterrupted run. A finished run is not repeated: its model is
+    returned.
 
-    The folder then holds ``plan.json`` (the recipe, what came of it, versions), ``metrics.csv``
-    (a row per epoch), ``tensorboard/``, ``checkpoints/``, ``best.keras`` (by validation accuracy),
-    ``last.keras``, ``average.keras`` (where the recipe keeps one), ``scores.json`` (theirs, by
-    weights and head), ``report.md`` and ``curves.png``; and, where the teacher is a recipe,
-    ``teacher/``, a workdir of its own.
+    The workdir then holds ``plan.json`` (the recipe, its effective values, versions),
+    ``metrics.csv`` (a row per epoch), ``tensorboard/``, ``checkpoints/``, ``best.keras`` (by
+    validation accuracy), ``last.keras``, ``average.keras`` (if the recipe has a moving average of
+    the weights), ``scores.json`` (by weights and head), ``report.md`` and ``curves.png``; and, if
+    the teacher is a recipe, ``teacher/``, a workdir of its own.
 
     Args:
         recipe: a ``Recipe``.
-        workdir: a folder; it is made, and belongs to this recipe and this process, or those that
-            train together, alone.
-        data_dir: where TFDS keeps its data sets; None is TFDS' own default.
-        quiet: whether to keep the plan, Keras' progress bar and the scores to itself.
+        workdir: path of a folder. It is made if need be, and belongs to this recipe and this run.
+        data_dir: path of the folder where TFDS keeps its datasets. Default None, TFDS' own default.
+        quiet: bool. Whether to print nothing. Default False.
 
     Returns:
-        The trained model as ``last.keras`` holds it.
+        The trained model, as ``last.keras`` holds it.
 
     Raises:
-        UserError: whatever the recipe, its data, its teacher or the folder make impossible, and a
-            loss that is no number any more.
-        Interrupted: SIGTERM or Ctrl-C came; the run is saved.
+        UserError: the recipe, its data, its teacher or the folder make the run impossible; or its
+            loss is not finite.
+        Interrupted: SIGTERM or Ctrl-C came, and the run is saved.
         ProcessLost: another of the processes ended.
+
+    Example:
+        >>> import tempfile
+        >>> import keras_deit as kd
+        >>> recipe = kd.override(kd.RECIPES["digits_none"], ["epochs=1", "passes=1"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model = kd.train(recipe, f"{folder}/run", data_dir=folder, quiet=True)
+        >>> model.class_names
+        ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
     """
-    strategies.join(recipe)
-    scope = strategies.scope(recipe)  # of teacher and student; before TensorFlow does anything
-    with processes.noticed(workdir), opened(workdir, recipe) as workdir:
-        last = workdir / "last.keras"
-        if last.exists():
-            _say(quiet, f"{workdir} is finished: {last}")
-            return load(last)
-        teacher = _teacher(recipe, workdir, data_dir, quiet)
-        with processes.first_alone():  # nothing but a download: models are made by all together
-            fetch(recipe)
-        with scope:
-            return _train(recipe, workdir, data_dir, teacher, quiet)
+    with logs.quiet(quiet):
+        # First: it configures the devices, which TensorFlow and JAX allow only before they begin.
+        strategy = Strategy(recipe.strategy)
+
+        with (
+            processes.lost_process_is_reported(workdir),
+            open_workdir(workdir, recipe) as workdir,
+        ):
+            last = workdir / "last.keras"
+            if last.exists():
+                logs.info(f"{workdir} is finished: {last}")
+                return load(last)
+            return _Run(recipe, workdir, data_dir, strategy).train()
 
 
-def _train(recipe, workdir, data_dir, teacher, quiet):
-    process = processes.index(), processes.count()
-    with processes.first_alone():  # it prepares what is not prepared
-        training = data.train(recipe, data_dir, process=process)
-        validation = data.evaluation(recipe, data_dir, process=process)
-    check_classes(training, validation, recipe)
-    keras.utils.set_random_seed(recipe.seed)  # processes must draw the same
-    with precision(recipe):
-        teacher = teacher and load(teacher)
-        keras.utils.set_random_seed(recipe.seed)
-        model = model_for(recipe, training.class_names)
-    planned, recipe = recipe, _as_it_is(recipe, training)
-    compile_for(model, recipe, teacher, training.steps)
-    plan = make_plan(planned, recipe, model, training, validation)
-    writes = not processes.index()
-    if writes:
-        atomic_write_json(workdir / "plan.json", plan)
-    _say(quiet, "\n".join(f"{name:>15}  {value}" for name, value in plan["run"].items()))
-    with Stop() as stop:
-        journal = Journal(recipe, workdir, validation, training.steps, planned, stop)
-        journal.attach(model)
-        if journal.epoch or journal.step:
-            _say(quiet, f"Goes on in epoch {journal.epoch + 1}, after step {journal.step}")
-        while journal.epoch < recipe.epochs:
-            epoch, step = journal.epoch, journal.step
-            if epoch or step:
-                training = data.train(planned, data_dir, epoch, step, process=process)
-            progress = Progress(recipe.epochs, training.steps, step)
-            with user_errors(training):
+@dataclass(frozen=True)
+class _Run:
+    """A run in an open workdir: what each of its steps needs to know."""
+
+    recipe: Recipe
+    workdir: pathlib.Path
+    data_dir: str | None
+    strategy: Strategy
+
+    def train(self):
+        """The steps of a run, in the only order that works."""
+        # 1. The teacher, a run of its own if it is a recipe, under the same strategy.
+        teacher = self.teacher()
+
+        # 2. Downloads, by one process alone; models are made by all of them together.
+        with processes.first_process_first():
+            from_recipe.fetch(self.recipe)
+
+        with self.strategy.scope():
+            # 3. The data, which tells the classes and the number of steps.
+            with processes.first_process_first():  # it prepares what is not prepared
+                training = self.training_batches()
+                validation = self.validation_batches()
+            check_classes(training, validation, self.recipe)
+            effective = effective_recipe(self.recipe, training.info)
+
+            # 4. The model, compiled.
+            self.strategy.check_batch(effective)
+            model = from_recipe.build(
+                effective, training.class_names, training.steps, teacher=teacher
+            )
+
+            # 5. The plan, printed before the first step.
+            plan = report.make_plan(
+                self.recipe, effective, model, training, validation, self.strategy
+            )
+            if not processes.index():
+                atomic_write_json(self.workdir / "plan.json", plan)
+            logs.info(report.plan_text(plan))
+
+            # 6. Training, then the scores and the report.
+            return self.fit(model, effective, plan, training, validation)
+
+    def teacher(self):
+        """The name or file of the recipe's teacher; trained now if it is a recipe itself."""
+        name = self.recipe.teacher
+        if name is None:
+            return None
+
+        if name in RECIPES:
+            recipe = dataclasses.replace(RECIPES[name], strategy=self.recipe.strategy)
+            try:
+                train(recipe, self.workdir / "teacher", self.data_dir)
+            except UserError as error:
+                if error.code != UserError.code:  # a run that can be resumed
+                    raise
+                raise UserError(
+                    f"teacher {name}: {error}; or train it by itself and give its file,"
+                    " --set=teacher="
+                ) from error
+            return self.workdir / "teacher" / "last.keras"
+
+        if name not in VARIANTS and not pathlib.Path(name).exists():
+            teachers = ", ".join(key for key, row in RECIPES.items() if row.teacher is None)
+            raise UserError(
+                f"teacher {name!r}: expected a published model, a checkpoint file, or a recipe:"
+                f" {teachers}"
+            )
+        return name
+
+    def training_batches(self, epoch=0, step=0):
+        """This process' batches from an epoch and a step on."""
+        process = processes.index(), processes.count()
+        return data.train(self.recipe, self.data_dir, epoch, step, process=process)
+
+    def validation_batches(self):
+        """This process' batches of the validation split."""
+        process = processes.index(), processes.count()
+        return data.evaluation(self.recipe, self.data_dir, process=process)
+
+    def fit(self, model, effective, plan, training, validation):
+        """Trains to the end, from the last checkpoint if there is one; returns the final model."""
+        with StopRequest() as stop:
+            callback = RunCallback(
+                model, self.recipe, self.workdir, validation, training.info, stop
+            )
+            callback.resume()
+            unreadable = self.fit_epochs(model, callback, training)
+            callback.save_end()
+            scores = self.final_scores(callback.validator, effective)
+
+        skipped = len(unreadable) + len(validation.info.unreadable)
+        skipped = int(processes.gather(skipped).sum())
+        plan["run"]["skipped"] = f"{skipped} unreadable images"
+
+        final = callback.validator.current()
+        if not processes.index():
+            report.write(
+                self.workdir,
+                effective,
+                plan,
+                callback.progress.rows,
+                scores,
+                seconds=callback.elapsed(),
+            )
+            atomic_write_json(self.workdir / "scores.json", _as_dicts(scores))
+            # Last: it marks the run as finished.
+            atomic_write(self.workdir / "last.keras", final.save)
+        processes.wait()
+
+        accuracies = ", ".join(
+            f"{head} {head_scores.top1:.2%}"
+            for head, head_scores in scores["last"].items()
+            if head_scores
+        )
+        split = f"{self.recipe.dataset} {self.recipe.validation_split}"
+        logs.info(f"{split}: {accuracies}; {self.workdir / 'report.md'}")
+        return final
+
+    def fit_epochs(self, model, callback, training):
+        """Runs the epochs that are left; returns the unreadable images, a dict of reasons."""
+        progress = callback.progress
+        unreadable = {}
+
+        def fit(batches, first_step, last_epoch):
+            display = progress_display(self.recipe.epochs, batches.steps, first_step)
+            with user_errors(batches):
                 model.fit(
-                    strategies.feed(training),
-                    # An epoch that was begun elsewhere is shorter than those after it.
-                    steps_per_epoch=training.steps - step,
-                    epochs=epoch + 1 if step else recipe.epochs,
-                    initial_epoch=epoch,
+                    self.strategy.feed(batches),
+                    steps_per_epoch=batches.steps - first_step,
+                    initial_epoch=progress.epoch,
+                    epochs=last_epoch,
                     shuffle=False,  # the data comes in its own order; Keras would warn otherwise
                     verbose=0,
-                    callbacks=[journal, progress] if writes and not quiet else [journal],
+                    callbacks=[callback, display] if logs.verbose() else [callback],
                 )
-        journal.finish()
-        scores = {"last": evaluate(journal.predict, validation, each=journal.pause)}
-        if recipe.ema:
-            average = journal.average()
-            if writes:
-                atomic_write(workdir / "average.keras", average.save)
-            scores["average"] = evaluate(journal.averaged, validation, each=journal.pause)
-    damaged = len(training.info.unreadable) + len(validation.info.unreadable)
-    damaged = int(processes.each(damaged).sum())
-    plan["run"]["damaged"] = f"{damaged} images were left out"
-    final = float32_copy(model)
-    if writes:
-        report.write(workdir, recipe, plan, journal.rows, scores, journal.elapsed())
-        atomic_write_json(workdir / "scores.json", _plain(scores))
-        atomic_write(workdir / "last.keras", final.save)
-    processes.wait()
-    text = ", ".join(f"{head} {of.top1:.2%}" for head, of in scores["last"].items() if of)
-    _say(quiet, f"{recipe.dataset} {recipe.validation_split}: {text}; {workdir / 'report.md'}")
-    return final
+            unreadable.update(batches.info.unreadable)
+
+        if progress.epoch or progress.step:
+            logs.info(f"Resuming at epoch {progress.epoch + 1}, step {progress.step}")
+            training = self.training_batches(progress.epoch, progress.step)
+
+        # The rest of an epoch is shorter than those after it: a fit of its own.
+        if progress.step:
+            fit(training, progress.step, last_epoch=progress.epoch + 1)
+            training = self.training_batches(progress.epoch)
+
+        if progress.epoch < self.recipe.epochs:
+            fit(training, 0, last_epoch=self.recipe.epochs)
+        return unreadable
+
+    def final_scores(self, validator, effective):
+        """The scores of the last weights, and of their moving average, which is saved too."""
+        scores = {"last": validator.scores()}
+        if effective.ema:
+            scores["average"] = validator.average_scores()
+            if not processes.index():
+                atomic_write(self.workdir / "average.keras", validator.copy.save)
+        return scores
 
 
-def _as_it_is(recipe, training):
-    """The recipe with the batch that there really is: no larger than the data."""
-    if training.info.batch_size == recipe.batch_size:
+def effective_recipe(recipe, info):
+    """The recipe with the batch size that is used: no larger than the data.
+
+    Args:
+        recipe: the ``Recipe`` that was asked for.
+        info: ``BatchInfo`` of its training batches.
+    """
+    if info.batch_size == recipe.batch_size:
         return recipe
-    return dataclasses.replace(recipe, batch_size=training.info.batch_size, mix_group=0)
-
-
-def _plain(scores):
-    return {
-        weights: {head: of and dataclasses.asdict(of) for head, of in heads.items()}
-        for weights, heads in scores.items()
-    }
+    return dataclasses.replace(recipe, batch_size=info.batch_size, mix_group=0)
 
 
 def check_classes(training, validation, recipe):
-    """Raises UserError where the parts of a recipe's data, batches or data sets, have not the same
-    classes, or not as many as it says."""
+    """Checks that both splits of a recipe's data have the same classes, as many as it says.
+
+    Args:
+        training, validation: batches or datasets, with ``num_classes`` and ``class_names``.
+        recipe: a ``Recipe``.
+
+    Raises:
+        UserError: they have not.
+    """
     if recipe.classes and training.num_classes != recipe.classes:
         raise UserError(
             f"{recipe.dataset} has {training.num_classes} classes: expected {recipe.classes}; is it"
-            " another data set, or another version of it?"
+            " another dataset, or another version of it?"
         )
+
     if training.class_names != validation.class_names:
-        other = sorted(set(training.class_names) ^ set(validation.class_names))
-        names = ", ".join(other[:10]) + ", ..." * (len(other) > 10)
+        only_one = sorted(set(training.class_names) ^ set(validation.class_names))
+        names = ", ".join(only_one[:10]) + ", ..." * (len(only_one) > 10)
         raise UserError(
             f"{recipe.dataset}: {recipe.train_split} has {training.num_classes} classes and"
-            f" {recipe.validation_split} {validation.num_classes}; in one of them alone: {names}"
+            f" {recipe.validation_split} {validation.num_classes}; only one split has: {names}"
         )
 
 
-def _say(quiet, text):
-    if not quiet and not processes.index():
-        print(text, flush=True)
-
-
-def _teacher(recipe, workdir, data_dir, quiet):
-    """The name or file of the recipe's teacher, trained now where it is a recipe itself."""
-    if recipe.teacher is None:
-        return None
-    if recipe.teacher in RECIPES:
-        row = dataclasses.replace(RECIPES[recipe.teacher], strategy=recipe.strategy)
-        try:
-            train(row, workdir / "teacher", data_dir, quiet)
-        except UserError as error:
-            if error.code != UserError.code:  # a run that can go on
-                raise
-            raise UserError(
-                f"teacher {recipe.teacher}: {error}; or train it by itself and give its file,"
-                " --set=teacher="
-            ) from error
-        return workdir / "teacher" / "last.keras"
-    if recipe.teacher not in VARIANTS and not pathlib.Path(recipe.teacher).exists():
-        known = ", ".join(name for name, row in RECIPES.items() if row.teacher is None)
-        raise UserError(
-            f"teacher {recipe.teacher!r}: expected a published model, a checkpoint file, or a"
-            f" recipe: {known}"
-        )
-    return recipe.teacher
+def _as_dicts(scores):
+    return {
+        weights: {
+            head: head_scores and dataclasses.asdict(head_scores)
+            for head, head_scores in heads.items()
+        }
+        for weights, heads in scores.items()
+    }

@@ -1,25 +1,31 @@
-"""A first SIGTERM or Ctrl-C is noted, for a run to end at a good place; a second one ends it."""
+"""SIGTERM and Ctrl-C end a run at a good place; a second one ends it at once."""
 
 import signal
 import threading
 
 
-class Stop:
-    """Within it as a context, ``number`` is that of the signal that came, 0 before."""
+class StopRequest:
+    """A context that notes the first SIGTERM or SIGINT instead of ending the process.
+
+    Attributes:
+        signal: int. Number of the signal that came; 0 before.
+    """
 
     def __init__(self):
-        self.number, self.handlers = 0, {}
+        self.signal = 0
+        self._handlers = {}
 
     def __enter__(self):
+        # Python lets only the main thread handle signals.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                self.handlers[number] = signal.signal(number, self._note)
+                self._handlers[number] = signal.signal(number, self._note)
         return self
 
     def _note(self, number, frame):
-        self.number = number
-        signal.signal(number, self.handlers[number])
+        self.signal = number
+        signal.signal(number, self._handlers[number])
 
     def __exit__(self, *error):
-        for number, handler in self.handlers.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)

@@ -18,6 +18,9 @@ def atomic_write(path, writer):
         path: the file; its folders are made.
         writer: called with a temporary path of the same suffix, which it writes.
 
+    Returns:
+        What ``writer`` returns.
+
     Raises:
         UserError: ``path`` cannot be written.
     """
@@ -27,11 +30,12 @@ def atomic_write(path, writer):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             mode = _mode_of_new_file(partial)
-            writer(partial)
+            result = writer(partial)
             with open(partial, "rb") as written:
                 os.fsync(written.fileno())
             os.chmod(partial, mode)  # some libraries keep a file to its owner
             os.replace(partial, path)
+            return result
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
@@ -67,10 +71,11 @@ def atomic_write_folder(path, writer):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
         try:
-            writer(partial)
+            result = writer(partial)
             if path.exists():
                 path.rename(old)
             partial.rename(path)
+            return result
         finally:
             for leftover in (partial, old):
                 shutil.rmtree(leftover, ignore_errors=True)

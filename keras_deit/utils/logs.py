@@ -44,9 +44,12 @@ def verbose():
 @contextlib.contextmanager
 def quiet(quiet=True):
     """Within it, where ``quiet`` is true, the library shows no messages and no progress bars."""
+    if not quiet:
+        yield
+        return
+
     level = logger.level
-    if quiet:
-        logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.WARNING)
     try:
         yield
     finally:

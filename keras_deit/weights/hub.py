@@ -1,4 +1,4 @@
-"""Downloads of published weights, cached, resumed and verified."""
+"""Downloads of published weights: cached, resumed and verified."""
 
 import pathlib
 import re
@@ -9,34 +9,38 @@ from keras_deit.utils.files import sha256
 
 
 def download(name, cache_dir=None):
-    """The published ``model.safetensors`` of a row of ``VARIANTS`` from the Hugging Face hub, as a
-    path in its cache. What the cache holds already is not downloaded again, and when the connection
-    breaks off, the download goes on where it was.
+    """Downloads the published ``model.safetensors`` of a row of ``VARIANTS`` from the Hugging Face
+    hub, unless the cache has it. An interrupted download resumes.
 
     Args:
-        name: a row with published weights.
-        cache_dir: a folder; None is the hub library's own.
+        name: str. A row with published weights.
+        cache_dir: str or path of a folder; None is the hub library's own.
+
+    Returns:
+        The file's path in the cache.
 
     Raises:
-        UserError: the hub cannot be reached, or the file is not what the hub's hash says.
+        UserError: the hub cannot be reached, or the file does not have the hub's SHA-256.
     """
     import huggingface_hub as hub
 
     published = VARIANTS[name].published
     try:
-        path = pathlib.Path(
-            hub.hf_hub_download(published.hub, "model.safetensors", cache_dir=cache_dir)
-        )
+        path = hub.hf_hub_download(published.hub, "model.safetensors", cache_dir=cache_dir)
     except Exception as error:  # of the hub, of its HTTP library, of the disk
         raise UserError(
             f"cannot get {published.hub} from the hub ({reason(error)}): try again, or download"
             f" {FILES}/{published.file} and give its path"
         ) from error
-    expected = path.resolve().name  # the cache names a file by its hash
-    if re.fullmatch("[0-9a-f]{64}", expected):
-        found = sha256(path)
-        if found != expected:
-            raise UserError(
-                f"{path.resolve()} is damaged, its SHA-256 is {found}: delete it and try again"
-            )
-    return path
+    _verify(pathlib.Path(path).resolve())
+    return pathlib.Path(path)
+
+
+def _verify(path):
+    # The cache names a file by its hash; a file on a hub without large-file storage has another.
+    expected = path.name
+    if not re.fullmatch("[0-9a-f]{64}", expected):
+        return
+    actual = sha256(path)
+    if actual != expected:
+        raise UserError(f"{path} is corrupt, its SHA-256 is {actual}: delete it and try again")

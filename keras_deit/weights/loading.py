@@ -1,21 +1,20 @@
 """From a name or a file to a model: strict, at any resolution."""
 
-import dataclasses
-import pathlib
-import re
-
 from keras_deit.configs.variants import VARIANTS
-from keras_deit.models.factory import build
-from keras_deit.models.regnet import RegNetY
-from keras_deit.utils.errors import UserError, reason
-from keras_deit.utils.files import sha256
-from keras_deit.utils.validation import class_name_tuple, height_and_width
-from keras_deit.weights.assigning import fit
-from keras_deit.weights.descriptions import agree, read_timm_config
-from keras_deit.weights.formats import read
+from keras_deit.utils import logs
+from keras_deit.utils.errors import UserError
+from keras_deit.utils.validation import class_name_tuple
+from keras_deit.weights import formats, keras_files
+from keras_deit.weights.assigning import assign
+from keras_deit.weights.descriptions import (
+    describe_content,
+    of_variant,
+    one_line_errors,
+    undescribed,
+)
 from keras_deit.weights.hub import download
-
-HEADS = {"head.weight", "head.fc.weight"}
+from keras_deit.weights.names import CLASS_HEAD
+from keras_deit.weights.sources import local_file, official_variant, verify_official
 
 
 def load(
@@ -31,111 +30,102 @@ def load(
     """The model of a published name or of a file.
 
     Loading is strict: every parameter of the file is used once and every variable of the model is
-    filled. The position embedding of another resolution is resampled as in the official code.
+    assigned. The position embedding of another resolution is resampled as in the official code.
 
     Args:
-        source: a published name (a row of ``VARIANTS``), downloaded once from the Hugging Face
-            hub; or a file, of whatever name: safetensors or a PyTorch ``.pth`` in timm's (and the
-            official) names, safetensors in transformers' names, ``.keras`` or ``.weights.h5``; or
-            a folder with ``model.safetensors`` in it. A ``.pth`` needs PyTorch.
-        variant: the row a file's weights belong to; not needed where the file says so itself
-            (``.keras``, ``save_pretrained``, an official file under its own name).
-        new_heads: makes the heads anew, for the same number of classes too.
-        change_tokens: allows distilled weights in a model without a distillation token, which
-            then has the class head alone, and the reverse, where that token and head are new.
-        grid: (rows, columns) of the patches that a file's positions are of, where neither the file
-            nor the row knows and they are in no square.
-        cache_dir: where downloads are kept; None is the hub library's own folder.
-        **overrides: any field of the row: ``image_size``, ``drop_path``, ``num_classes``. Another
-            number of classes than the file's makes new heads, and says so.
+        source: str or path. A published name (a row of ``VARIANTS``), downloaded once from the
+            Hugging Face hub; or a file of any name: safetensors or a PyTorch ``.pth`` in timm's
+            (and the official) names, safetensors in transformers' names, ``.keras`` or
+            ``.weights.h5``; or a folder with ``model.safetensors`` in it. A ``.pth`` needs PyTorch.
+        variant: str or None. The row of ``VARIANTS`` that a file's weights belong to, needed if
+            the file does not say so itself (``.keras``, ``save_pretrained``, an official file
+            under its own name). Default None.
+        new_heads: bool. Initializes the heads anew, for the same number of classes too. Default
+            False.
+        change_tokens: bool. Allows distilled weights in a model without a distillation token, which
+            then has the class head alone, and the reverse, which initializes that token and its
+            head. Default False.
+        grid: (rows, columns) of the patches that a file's positions belong to, if neither the file
+            nor the row says so and they are in no square. Default None.
+        cache_dir: str or path. The folder for downloads; None is the hub library's own.
+        **overrides: any field of the row: ``image_size``, ``drop_path``, ``num_classes`` ... With
+            another number of classes than the file's, the heads are initialized anew and printed.
 
     Returns:
         A ``DeiT`` or ``RegNetY``; of a ``.keras`` file, whatever Keras model is in it.
 
     Raises:
-        UserError: the file is missing, damaged or unsafe, or does not fit: names every parameter
+        UserError: the file is missing, corrupt or unsafe, or does not fit: names every parameter
             that is missing, unexpected or of another shape.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     kd.build("deit_digits").save(f"{folder}/digits.keras")
+        ...     model = kd.load(f"{folder}/digits.keras")
+        ...     larger = kd.load(f"{folder}/digits.keras", image_size=(16, 24))
+        >>> model.image_size, larger.image_size
+        ((8, 8), (16, 24))
     """
-    try:
-        path, variant = _locate(str(source), variant, cache_dir)
-    except OSError as error:
-        raise UserError(f"cannot read {source}: {error.strerror}") from error
-    try:
-        checkpoint = read(path, variant, overrides)
-        asked = {"change_tokens": change_tokens, "new_heads": new_heads}
-        if checkpoint.model is not None and variant is None and not overrides and not new_heads:
-            return checkpoint.model
-        model, grid = _model(path, checkpoint, variant, overrides, grid)
-        other = "num_classes" in overrides
-        fresh = fit(path, model, checkpoint.tensors, grid=grid, other_heads=other, **asked)
-        if checkpoint.config and not fresh & HEADS:
-            model.class_names = class_name_tuple(
-                checkpoint.config["class_names"], model.num_classes
-            )
-    except UserError:
-        raise
-    except Exception as error:  # what a file leads to that somebody made to do so
-        raise UserError(f"{path} cannot be loaded: {reason(error)[:200]}") from error
+    path, variant = _locate(str(source), variant, cache_dir)
+    with one_line_errors(path):
+        content = describe_content(path, variant, overrides)
+        weights = _read(path, content, variant)
+        if weights.model is not None and variant is None and not (overrides or new_heads):
+            return weights.model
+
+        target = of_variant(variant) if variant else content or undescribed(path)
+        model = _new_model(path, target, overrides)
+        fresh = assign(
+            path,
+            model,
+            weights.tensors,
+            other_heads="num_classes" in overrides,
+            new_heads=new_heads,
+            change_tokens=change_tokens,
+            grid=grid or (content or target).grid,
+        )
+
+        # New heads have classes of their own.
+        new_head = any(name.startswith(CLASS_HEAD) for name in fresh)
+        if content and not new_head and "class_names" not in overrides:
+            model.class_names = class_name_tuple(content.fields["class_names"], model.num_classes)
     if fresh:
-        print(f"{path}: newly initialised: {', '.join(sorted(fresh))}", flush=True)
+        logs.info(f"{path}: newly initialized: {', '.join(sorted(fresh))}")
     return model
 
 
 def _locate(source, variant, cache_dir):
+    """The path of a source's weights and the row of ``VARIANTS`` that they belong to, if known."""
     if source in VARIANTS:
         if VARIANTS[source].published is None:
             raise UserError(f"{source} has no published weights: build it, or give a file")
         return download(source, cache_dir), variant or source
-    path = pathlib.Path(source)
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if not path.is_file():
-        known = ", ".join(name for name, row in VARIANTS.items() if row.published)
-        raise UserError(f"no file {path}: expected a checkpoint file or one of {known}")
-    official = re.fullmatch(r"(\w+)-([0-9a-f]{8})\.pth", path.name)
-    if official and getattr(VARIANTS.get(official[1]), "published", None):
-        _verify(path, VARIANTS[official[1]].published.sha256)
-        variant = variant or official[1]
-    return path, variant
+
+    path = local_file(source)
+    official = official_variant(path)
+    if official:
+        verify_official(path, official)
+    return path, variant or official
 
 
-def _verify(path, prefix):
-    found = sha256(path)
-    if not found.startswith(prefix):
-        raise UserError(
-            f"{path} is not the published file: its SHA-256 begins with {found[: len(prefix)]},"
-            f" not {prefix}: download it again, or rename it if it is one of your own"
-        )
+def _read(path, content, variant):
+    if formats.file_format(path) != formats.HDF5:
+        return formats.read(path)
+    # Keras fills a model of the file's own shape, whatever is asked for.
+    with keras_files.weights_of(path, variant):
+        return formats.read(path, content.kind(**content.fields))
 
 
-def _model(path, checkpoint, variant, overrides, grid):
-    """A model for the checkpoint, and the (rows, columns) of patches that its positions are of."""
-    if checkpoint.config:
-        try:
-            agree(checkpoint.kind, checkpoint.config, checkpoint.tensors)
-        except (ValueError, TypeError, ArithmeticError) as error:
-            raise UserError(f"{path} describes another model than it holds: {error}") from error
-        grid = grid or _grid(**checkpoint.config)
-    if variant is None and checkpoint.kind is None:
-        timm_variant, fields = read_timm_config(path.with_name("config.json"))
-        if timm_variant:
-            return build(timm_variant, **{**fields, **overrides}), grid or _grid(**fields)
-        what = "no DeiT or RegNetY" if checkpoint.model else "weights alone"
-        raise UserError(
-            f"{path} holds {what}: expected variant=<name>, one of {', '.join(VARIANTS)}"
-        )
-    if variant is not None:
-        return build(variant, **overrides), grid or _grid(**dataclasses.asdict(VARIANTS[variant]))
-    if checkpoint.kind is RegNetY:  # which takes any
-        overrides = {name: value for name, value in overrides.items() if name != "image_size"}
-    unknown = overrides.keys() - checkpoint.config.keys()
+def _new_model(path, target, overrides):
+    """A model of a ``Description`` with other fields. A family for any size has no image_size."""
+    kind, fields = target.kind, target.fields
+    unknown = overrides.keys() - fields.keys() - {"image_size"}
     if unknown:
-        raise UserError(f"{path}: a model in it has no {min(unknown)!r}")
-    return checkpoint.kind(**{**checkpoint.config, "class_names": None, **overrides}), grid
-
-
-def _grid(image_size=None, patch_size=None, **_):
-    """The (rows, columns) of patches of a DeiT with these fields, None of another model."""
-    if image_size is None or patch_size is None:
-        return None
-    return tuple(side // patch_size for side in height_and_width(image_size))
+        raise UserError(
+            f"{path}: a {kind.__name__} has no {min(unknown)!r}: expected one of"
+            f" {', '.join(fields)}"
+        )
+    fields = {**fields, "class_names": None, **overrides}
+    return kind(**{name: value for name, value in fields.items() if name in target.fields})

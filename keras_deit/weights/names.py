@@ -1,14 +1,15 @@
 """Parameter names and layouts as data.
 
 Published files hold timm's names (the official code's too) or transformers', in PyTorch's layout;
-here everything is brought to timm's names, and our variables are paired with them.
+here everything is brought to timm's names, and the model's variables are paired with them. A model
+family whose layers are named as in timm needs no pattern of its own.
 """
 
 import re
 
 import numpy as np
 
-# Our variable's path, without the model's name and with dots for slashes, to timm's name.
+# The path of a variable, without the model's name and with dots for slashes -> timm's name.
 TIMM = (
     (r"^tokens\.", ""),
     (r"\.(kernel|gamma)$", ".weight"),
@@ -17,13 +18,17 @@ TIMM = (
     (r"\.moving_variance$", ".running_var"),
 )
 
-# Its squeeze-excitations are 1x1 convolutions in timm and dense layers here.
+# Squeeze-excitations are 1x1 convolutions in timm and dense layers here.
 CONVOLUTIONS = r"\.se\.fc\d\.weight$"
 
 # BatchNorm's step counters, which nothing reads.
 UNUSED = r"\.bn\.num_batches_tracked$"
 
-# transformers' DeiT and ViT to timm, but for q, k and v, which timm has in one matrix: the names of
+# The heads: the class token's (of a convnet, the only one) and the distillation token's.
+CLASS_HEAD = "head."
+HEADS = (CLASS_HEAD, "head_dist.")
+
+# transformers' DeiT and ViT to timm, but for q, k and v, which timm has in one matrix: the names in
 # its files, which are those of its modules before version 5, and of its modules since.
 TRANSFORMERS = (
     (r"^(deit|vit)\.", ""),
@@ -43,18 +48,29 @@ TRANSFORMERS = (
     (r"^distillation_classifier\.", "head_dist."),
 )
 
-_TO_TIMM = {4: (3, 2, 0, 1), 2: (1, 0)}  # axes, by rank
+# Axes, by rank. A kernel is (height, width, in, out) in Keras, (out, in, height, width) in PyTorch;
+# a matrix (in, out) in Keras, (out, in) in PyTorch.
+_TO_TIMM = {4: (3, 2, 0, 1), 2: (1, 0)}
 _FROM_TIMM = {4: (2, 3, 1, 0), 2: (1, 0)}
 
 
 def variables(model):
-    """A model's variables by timm's names, those of random states left out."""
-    found = {}
+    """A model's variables by timm's names, without the states of its random generators.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> from keras_deit.weights.names import variables
+        >>> sorted(variables(kd.build("regnety_digits")))[:2]
+        ['head.fc.bias', 'head.fc.weight']
+    """
+    by_name = {}
     for variable in model.variables:
+        # "seed_generator_state" is keras/src/random/seed_generator.py's name for its variable, and
+        # a path is keras/src/backend/common/variables.py's: names of scopes, models and layers.
         if "seed_generator" not in variable.path:
             name = variable.path.split(f"{model.name}/", 1)[1].replace("/", ".")
-            found[_rename(name, TIMM)] = variable
-    return found
+            by_name[_rename(name, TIMM)] = variable
+    return by_name
 
 
 def to_timm(name, value):
@@ -71,21 +87,34 @@ def from_timm(name, value):
 
 
 def in_timm_names(tensors):
-    """``tensors``, functions that give arrays, by timm's names, from timm's or transformers'."""
+    """Tensors under timm's names, from timm's or transformers'.
+
+    Args:
+        tensors: dict of name -> function without arguments that reads the array.
+
+    Returns:
+        Such a dict. transformers' queries, keys and values of a block are one tensor in it.
+
+    Raises:
+        ValueError: two names are the same one in timm.
+    """
     if not any(name.endswith("embeddings.cls_token") for name in tensors):
-        return {name: get for name, get in tensors.items() if not re.search(UNUSED, name)}
-    renamed = {_rename(name, TRANSFORMERS): get for name, get in tensors.items()}
+        return {name: read for name, read in tensors.items() if not re.search(UNUSED, name)}
+
+    renamed = {_rename(name, TRANSFORMERS): read for name, read in tensors.items()}
     if len(renamed) < len(tensors):
         raise ValueError("two of its parameters are the same one in timm's names")
-    for name in [name for name in renamed if ".attn.q." in name]:
-        parts = [name.replace(".q.", f".{part}.") for part in "qkv"]
-        if all(part in renamed for part in parts):
-            renamed[name.replace(".q.", ".qkv.")] = _joined([renamed.pop(part) for part in parts])
+
+    for query in [name for name in renamed if ".attn.q." in name]:
+        projections = [query.replace(".q.", f".{letter}.") for letter in "qkv"]
+        if all(name in renamed for name in projections):
+            readers = [renamed.pop(name) for name in projections]
+            renamed[query.replace(".q.", ".qkv.")] = _concatenated(readers)
     return renamed
 
 
-def _joined(getters):
-    return lambda: np.concatenate([get() for get in getters])
+def _concatenated(readers):
+    return lambda: np.concatenate([read() for read in readers])
 
 
 def _rename(name, patterns):

@@ -1,4 +1,4 @@
-"""Weights for others: safetensors under timm's names."""
+"""Weights for others: safetensors under timm's names, and timm's ``config.json``."""
 
 import json
 import pathlib
@@ -6,13 +6,15 @@ import pathlib
 import numpy as np
 from keras import ops
 
-from keras_deit.models.deit import DeiT
-from keras_deit.models.regnet import RegNetY
+from keras_deit.configs.variants import MEAN, STD
+from keras_deit.models.base import ImageClassifier
+from keras_deit.models.factory import FAMILIES, family_names
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write, atomic_write_json
-from keras_deit.weights.descriptions import timm_config
-from keras_deit.weights.formats import CLASSES, CONFIG
+from keras_deit.weights.descriptions import METADATA
 from keras_deit.weights.names import to_timm, variables
+
+DEFAULT_IMAGE_SIZE = (224, 224)  # in timm's config of a model for images of any size
 
 
 def save_pretrained(model, path):
@@ -20,34 +22,66 @@ def save_pretrained(model, path):
 
     Args:
         model: a ``DeiT`` or ``RegNetY``.
-        path: a ``.safetensors`` file, under timm's parameter names; or a folder, which then holds
-            ``model.safetensors`` and a ``config.json`` by which ``timm.create_model("local-dir:
-            ...")`` and transformers' ``AutoModelForImageClassification`` build the model too.
+        path: str or path. A ``.safetensors`` file, under timm's parameter names; or a folder, which
+            then holds ``model.safetensors`` and a ``config.json`` by which
+            ``timm.create_model("local-dir:...")`` and transformers'
+            ``AutoModelForImageClassification`` build the model too.
 
     Raises:
-        UserError: another model, or a folder for a RegNetY that timm has no name for.
+        UserError: another model, a folder for a RegNetY that timm has no name for, or a path that
+            cannot be written.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     kd.save_pretrained(kd.build("deit_digits"), folder + "/digits")
+        ...     sorted(os.listdir(folder + "/digits"))
+        ['config.json', 'model.safetensors']
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    if not isinstance(model, (DeiT, RegNetY)):
-        raise UserError(f"{type(model).__name__}: expected a DeiT or RegNetY to save")
+    if not isinstance(model, ImageClassifier):
+        raise UserError(f"{type(model).__name__}: expected a {family_names()} to save")
     path = pathlib.Path(path)
     if path.suffix not in ("", ".safetensors"):
         raise UserError(f"{path}: expected a .safetensors file, or a folder without a suffix")
-    config = None
-    if not path.suffix:
-        config = timm_config(model)
+    is_folder = not path.suffix
+    config = _timm_config(model) if is_folder else None
+    if is_folder:
         path = path / "model.safetensors"
+
     tensors = {
         name: np.ascontiguousarray(to_timm(name, ops.convert_to_numpy(variable)))
         for name, variable in variables(model).items()
     }
-    kind = next(name for name, kind in CLASSES.items() if isinstance(model, kind))
-    metadata = {"format": "pt", CONFIG: json.dumps({"class": kind, **model.fields})}
+    # A subclass is saved as its family.
+    family = next(family for family in FAMILIES.values() if isinstance(model, family))
+    description = {"class": family.__name__, **model.fields}
+    metadata = {"format": "pt", METADATA: json.dumps(description)}
     try:
         atomic_write(path, lambda partial: save_file(tensors, partial, metadata))
-        if config:  # last: it makes the folder one that others read
+        if is_folder:  # last, as it makes the folder one that others read
             atomic_write_json(path.with_name("config.json"), config)
-    except SafetensorError as error:  # how that library says so
+    except SafetensorError as error:  # for a full disk, for example
         raise UserError(f"cannot write {path}: {error}") from error
+
+
+def _timm_config(model):
+    """The ``config.json`` of a model as timm writes it, which transformers reads too."""
+    architecture, arguments = model.timm_config()
+    labels = {"label_names": list(model.class_names)} if model.class_names else {}
+    return {
+        **labels,
+        "architecture": architecture,
+        "num_classes": model.num_classes,
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "input_size": [3, *(model.image_size or DEFAULT_IMAGE_SIZE)],
+            "mean": list(MEAN),
+            "std": list(STD),
+            "interpolation": "bicubic",
+            "num_classes": model.num_classes,
+        },
+    }

@@ -1,3 +1,5 @@
+"""The distillation loss and its metrics, and which teachers fit a student."""
+
 import keras
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ def teacher(classes=5, size=(24, 16), softmax=False):
     return keras.Sequential(layers + [keras.layers.Softmax()] * softmax, name="convnet")
 
 
-def grey():
+def gray():
     images = keras.Input((24, 16, 1))
     return keras.Model(images, keras.layers.Dense(5)(keras.layers.Flatten()(images)))
 
@@ -27,27 +29,27 @@ def grey():
         ("soft", "elements", "soft_elements"),
     ],
 )
-def test_losses_are_the_official_formulas(golden, kind, reduction, key):
+def test_losses_match_the_official_formulas(golden, kind, reduction, key):
     truth = golden("losses")
     distillation = kd.Distillation(None, kind, 0.3, float(truth["tau"]), reduction)
     ours = distillation.distillation_loss(truth["head"], truth["teacher"])
     np.testing.assert_allclose(ours, truth[key], rtol=1e-5)
     label_loss = kd.loss(kd.RECIPES["digits_none"])(truth["labels"], truth["student"])
     np.testing.assert_allclose(label_loss, truth["label_loss"], rtol=1e-5)
-    whole = distillation.loss(label_loss, ours)
-    np.testing.assert_allclose(whole, 0.7 * truth["label_loss"] + 0.3 * truth[key], rtol=1e-5)
+    total = distillation.loss(label_loss, ours)
+    np.testing.assert_allclose(total, 0.7 * truth["label_loss"] + 0.3 * truth[key], rtol=1e-5)
 
 
-def test_sample_weights_weigh_the_distillation_loss(golden):
+def test_sample_weights_apply_to_the_distillation_loss(golden):
     truth = golden("losses")
     distillation = kd.Distillation(None, "hard")
-    some = distillation.distillation_loss(truth["head"][:3], truth["teacher"][:3])
+    first_three = distillation.distillation_loss(truth["head"][:3], truth["teacher"][:3])
     weights = np.array([1, 1, 1, 0, 0, 0], "float32")
-    weighed = distillation.distillation_loss(truth["head"], truth["teacher"], weights)
-    np.testing.assert_allclose(weighed, some, rtol=1e-5)  # what has no weight is not there
+    weighted = distillation.distillation_loss(truth["head"], truth["teacher"], weights)
+    np.testing.assert_allclose(weighted, first_three, rtol=1e-5)  # zero weights do not count
 
 
-def fitted(student, distillation, **options):
+def fit_logs(student, distillation, **options):
     optimizer = keras.optimizers.SGD(0.1)
     student.compile(
         optimizer,
@@ -60,11 +62,11 @@ def fitted(student, distillation, **options):
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
-def test_a_step_moves_the_student_alone(tiny, kind):
+def test_a_step_changes_only_the_student(tiny, kind):
     convnet = teacher()
     before = [np.array(v) for v in convnet.weights]
     start = [np.array(v) for v in tiny.trainable_weights]
-    logs = fitted(tiny, kd.Distillation(convnet, kind))
+    logs = fit_logs(tiny, kd.Distillation(convnet, kind))
     for now, then in zip(convnet.weights, before, strict=True):
         np.testing.assert_array_equal(now, then)  # batch statistics too: inference mode
     for now, then in zip(tiny.trainable_weights, start, strict=True):
@@ -75,40 +77,40 @@ def test_a_step_moves_the_student_alone(tiny, kind):
     )
 
 
-def test_metrics_are_those_of_the_step(tiny):
+def test_metrics_match_the_step(tiny):
     convnet = teacher()
     heads = [np.array(head) for head in tiny.logits(X)]
     decisions = np.array(convnet(X, training=False)).argmax(axis=1)
-    logs = fitted(tiny, kd.Distillation(convnet))
+    logs = fit_logs(tiny, kd.Distillation(convnet))
     assert logs["agreement"][0] == pytest.approx(np.mean(heads[1].argmax(axis=1) == decisions))
     assert logs["accuracy"][0] == pytest.approx(np.mean(sum(heads).argmax(1) == Y.argmax(1)))
 
 
 def test_each_head_learns_from_its_own_teacher(tiny):
     head, dist = np.array(tiny.head.kernel), np.array(tiny.head_dist.kernel)
-    fitted(tiny, kd.Distillation(teacher(), alpha=1.0))
+    fit_logs(tiny, kd.Distillation(teacher(), alpha=1.0))
     np.testing.assert_array_equal(tiny.head.kernel, head)
     assert np.abs(np.array(tiny.head_dist.kernel) - dist).max() > 0
     head, dist = np.array(tiny.head.kernel), np.array(tiny.head_dist.kernel)
-    fitted(tiny, kd.Distillation(teacher(), alpha=0.0))
+    fit_logs(tiny, kd.Distillation(teacher(), alpha=0.0))
     np.testing.assert_array_equal(tiny.head_dist.kernel, dist)
     assert np.abs(np.array(tiny.head.kernel) - head).max() > 0
 
 
-def test_integer_labels_with_a_sparse_loss(tiny):
+def test_integer_labels_train_with_a_sparse_loss(tiny):
     sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     tiny.compile("sgd", sparse, metrics=["accuracy"], distillation=kd.Distillation(teacher()))
     logs = tiny.fit(X, Y.argmax(axis=1), batch_size=4, verbose=0).history
     assert np.isfinite(logs["loss"][0])
 
 
-def test_without_a_distillation_the_fused_logits_learn(tiny):
-    logs = fitted(tiny, None)
+def test_without_distillation_the_fused_logits_learn(tiny):
+    logs = fit_logs(tiny, None)
     assert logs.keys() == {"loss", "accuracy"}
 
 
-def test_the_teacher_is_in_no_file_of_the_student(tiny, tmp_path):
-    fitted(tiny, kd.Distillation(teacher()))
+def test_the_students_file_does_not_hold_the_teacher(tiny, tmp_path):
+    fit_logs(tiny, kd.Distillation(teacher()))
     count = len(tiny.weights)
     tiny.save(tmp_path / "student.keras")
     again = keras.saving.load_model(tmp_path / "student.keras")
@@ -118,22 +120,22 @@ def test_the_teacher_is_in_no_file_of_the_student(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make_teacher", "message"),
     [
         (lambda: None, "teacher None: expected a Keras model"),
-        (lambda: grey(), "does not take the student's 24x16 images"),
+        (lambda: gray(), "does not take the student's 24x16 images"),
         (lambda: teacher(classes=7), "7 classes and the student 5"),
         (lambda: teacher(size=(32, 32)), "does not take the student's 24x16 images"),
         (lambda: keras.Sequential([keras.Input((24, 16, 3)), keras.layers.Flatten()]), "classes"),
         (lambda: keras.Sequential([keras.Input((24, 16, 3)), keras.layers.ReLU()]), "one output"),
     ],
 )
-def test_a_teacher_that_does_not_fit_is_refused_before_any_step(tiny, make, says):
-    with pytest.raises(kd.UserError, match=says):
-        tiny.compile("sgd", distillation=kd.Distillation(make()))
+def test_a_mismatched_teacher_is_refused_before_training(tiny, make_teacher, message):
+    with pytest.raises(kd.UserError, match=message):
+        tiny.compile("sgd", distillation=kd.Distillation(make_teacher()))
 
 
-def test_a_softmax_teaches_hard_but_not_soft(tiny):
+def test_a_teacher_with_softmax_distills_hard_but_not_soft(tiny):
     tiny.compile("sgd", distillation=kd.Distillation(teacher(softmax=True)))
     with pytest.raises(kd.UserError, match="ends in a softmax"):
         tiny.compile("sgd", distillation=kd.Distillation(teacher(softmax=True), "soft"))
@@ -146,16 +148,16 @@ def test_a_student_without_the_token_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
         ({"kind": "warm"}, "hard, soft"),
-        ({"alpha": 1.5}, "between 0 and 1"),
+        ({"alpha": 1.5}, r"expected a fraction in \[0, 1\]"),
         ({"tau": 0}, "above 0"),
         ({"reduction": "sum"}, "batch, elements"),
     ],
 )
-def test_wrong_settings_are_refused(fields, says):
-    with pytest.raises(kd.UserError, match=says):
+def test_wrong_settings_are_refused(fields, message):
+    with pytest.raises(kd.UserError, match=message):
         kd.Distillation(None, **fields)
 
 
@@ -166,4 +168,4 @@ def test_any_classifier_teaches_through_adapt(tiny):
     expected = np.array(convnet(pixels * 2 - 1, training=False))
     logits = np.array(adapted(X))
     np.testing.assert_allclose(np.exp(logits), expected, atol=1e-6)
-    fitted(tiny, kd.Distillation(adapted, "soft"))
+    fit_logs(tiny, kd.Distillation(adapted, "soft"))

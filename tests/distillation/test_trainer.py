@@ -1,4 +1,5 @@
-"""Ten training steps against the official formulas in PyTorch (make_training_goldens.py)."""
+"""Ten training steps, compared with the official formulas in PyTorch, which
+programs/make_training_goldens.py ran."""
 
 import keras
 import numpy as np
@@ -33,7 +34,7 @@ def data():
     return tf.data.Dataset.from_tensor_slices((images, labels)), teacher
 
 
-def trained(case, truth, start, kind=kd.DeiT, **changes):
+def train(case, truth, start, kind=kd.DeiT, **changes):
     """The model after ten steps, and the moving average of its weights, by timm's names."""
     fields = {**BASE, **CASES[case], "alpha": 0.3, "reduction": "elements", "batch_size": 512}
     recipe = kd.Recipe(note="", variant="deit_digits", teacher="golden", **{**fields, **changes})
@@ -56,10 +57,11 @@ def trained(case, truth, start, kind=kd.DeiT, **changes):
         yield f"{case}/average/{name}", to_timm(name, np.array(average[id(variable)]))
 
 
-def wrong(found, truth, start):
-    """The tensors that are not the golden's: 1e-4 in every weight, and 1 % of the movement."""
+def mismatches(tensors, truth, start):
+    """The names of the tensors that differ from the golden's by more than 1e-4 in a weight, or 1 %
+    of the movement."""
     names = []
-    for name, value in found:
+    for name, value in tensors:
         expected, before = truth[name], start["weights/" + name.split("/", 2)[2]]
         # A bias of the keys has no gradient but rounding, which Adam makes steps of.
         if name.endswith("attn.qkv.bias"):
@@ -78,12 +80,12 @@ def goldens(golden):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_ten_steps_are_the_official_ones(case, goldens):
-    assert not wrong(trained(case, *goldens), *goldens)
+def test_ten_steps_match_the_official_code(case, goldens):
+    assert not mismatches(train(case, *goldens), *goldens)
 
 
-def test_ten_steps_in_parts_are_the_official_ones(goldens):
-    assert not wrong(trained("soft", *goldens, accumulate=2), *goldens)
+def test_ten_accumulated_steps_match_the_official_code(goldens):
+    assert not mismatches(train("soft", *goldens, accumulate=2), *goldens)
 
 
 class Doubled(kd.DeiT):
@@ -117,11 +119,11 @@ class Swapped(kd.DeiT):
     ],
     ids=str,
 )
-def test_a_wrong_step_is_noticed(case, changes, goldens):
-    assert wrong(trained(case, *goldens, **changes), *goldens)
+def test_wrong_steps_fail_the_comparison(case, changes, goldens):
+    assert mismatches(train(case, *goldens, **changes), *goldens)
 
 
-def test_the_golden_takes_its_steps_from_the_first(goldens):
+def test_the_goldens_steps_move_every_weight(goldens):
     truth, start = goldens
     moved = [
         np.abs(truth[name] - start["weights/" + name.split("/", 2)[2]]).max()

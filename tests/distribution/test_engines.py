@@ -1,6 +1,7 @@
-"""One device, two replicas, two workers, JAX on one, two and four devices and in two processes take
-the same steps. Each engine has processes of its own (engines.py)."""
+"""One device, two replicas, two workers, and JAX on one, two and four devices and in two processes
+take the same steps. Each engine has its own processes (programs/engines.py)."""
 
+import functools
 import subprocess
 import sys
 
@@ -23,39 +24,37 @@ model.fit(rows.batch(4), verbose=0)
 
 
 MORE = {
-    "one device": ["parts"],
+    "one device": ["accumulated"],
     "two replicas": ["xla", "doubled", "clipped apart"],
-    "JAX, one device": ["parts"],
-    "JAX, two devices": ["parts"],
+    "JAX, one device": ["accumulated"],
+    "JAX, two devices": ["accumulated"],
 }
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """What an engine came to, by its name; each is run once."""
-    folder, known = tmp_path_factory.mktemp("engines"), {}
+def results(tmp_path_factory):
+    """The results of an engine by its name; each engine runs once."""
+    folder = tmp_path_factory.mktemp("engines")
 
-    def of(engine):
-        if engine not in known:
-            cases = "adamw", "bfloat16", *MORE.get(engine, ())
-            known[engine] = engines.run(engine, cases, folder)
-        return known[engine]
+    @functools.cache
+    def results_of(engine):
+        return engines.run(engine, ("adamw", "bfloat16", *MORE.get(engine, ())), folder)
 
-    return of
+    return results_of
 
 
-def same(found, expected, case, largest, relative):
-    distance = engines.distance(found, expected, case)
+def same(results, expected, case, largest, relative):
+    distance = engines.distance(results, expected, case)
     return distance[0] <= largest and distance[1] <= relative
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", list(engines.ENGINES)[1:])
-def test_every_engine_takes_the_steps_of_one_device(found, engine):
-    one = found("one device")[0]
-    own = found("JAX, one device")[0] if "JAX" in engine else one
+def test_every_engine_matches_one_device(results, engine):
+    one = results("one device")[0]
+    own = results("JAX, one device")[0] if "JAX" in engine else one
     _, devices, processes = engines.ENGINES[engine]
-    for process in found(engine):
+    for process in results(engine):
         assert same(process, one, "adamw", 1e-6, 0.01)
         assert process["devices"] == (2 if engine == "two replicas" else devices * processes)
         for what in ("logs", "scores"):
@@ -65,24 +64,24 @@ def test_every_engine_takes_the_steps_of_one_device(found, engine):
 
 
 @pytest.mark.slow
-def test_xla_compiles_what_each_replica_does(found):
-    two = found("two replicas")[0]
-    assert same(two, found("one device")[0], "xla", 1e-6, 0.01)
+def test_xla_compiles_each_replicas_step(results):
+    two = results("two replicas")[0]
+    assert same(two, results("one device")[0], "xla", 1e-6, 0.01)
     assert len(two["compiled"]) == 2
     assert min(two["compiled"]) > 30  # matrix products, of the model and of its gradients
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["one device", "JAX, one device", "JAX, two devices"])
-def test_a_batch_in_parts_is_the_whole_batch(found, engine):
-    assert same(found(engine)[0], found("one device")[0], "parts", 1e-6, 0.01)
+def test_accumulation_matches_the_whole_batch_on_every_engine(results, engine):
+    assert same(results(engine)[0], results("one device")[0], "accumulated", 1e-6, 0.01)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["doubled", "clipped apart"])
-def test_what_is_wrong_is_noticed(found, case):
-    two = found("two replicas")[0]
-    assert not same(two, found("one device")[0], case, 1e-6, 0.01)
+def test_wrong_engines_fail_the_comparison(results, case):
+    two = results("two replicas")[0]
+    assert not same(two, results("one device")[0], case, 1e-6, 0.01)
 
 
 @pytest.mark.slow
@@ -94,7 +93,7 @@ def test_what_is_wrong_is_noticed(found, case):
     ],
     ids=["_maybe_symbolic_build", "_make_function"],
 )
-def test_keras_still_needs_what_we_override_for_several_workers(own, says):
+def test_keras_still_needs_our_overrides_for_several_workers(own, says):
     """When one of these passes, Keras does it right, and our method of that name can go."""
     addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -115,7 +114,7 @@ def test_keras_still_needs_what_we_override_for_several_workers(own, says):
     assert any(says in text for text in texts), texts[0][-2000:]
 
 
-def test_a_distance_is_of_every_weight_and_of_the_movement():
+def test_distance_is_the_largest_of_all_weights():
     start = {"adamw/start/0": np.zeros(2), "adamw/start/1": np.zeros(2)}
     one = {**start, "adamw/weights/0": np.array([3.0, 4.0]), "adamw/weights/1": np.ones(2)}
     other = {**one, "adamw/weights/0": np.array([3.0, 4.5])}

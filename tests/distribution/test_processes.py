@@ -6,9 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_deit as kd
-from keras_deit.distribution import processes, strategies
+from keras_deit.distribution import Strategy, processes
 from keras_deit.utils.errors import ProcessLost
 from tests.conftest import ROOT, recipe
 from tests.programs import engines
@@ -17,14 +18,13 @@ MEET = """
 import json
 import numpy as np
 import keras_deit as kd
-from keras_deit.distribution import processes, strategies
-from tests.conftest import recipe
+from keras_deit.distribution import processes
 
-strategies.join(recipe("digits_none", "strategy=multiworker"))
+processes.join()
 index = processes.index()
 rows = processes.concatenate(np.full((index, 3), np.pi * index))  # none of the first
-ones = processes.each(np.float32(0.1 + index))
-with processes.first_alone():
+ones = processes.gather(np.float32(0.1 + index))
+with processes.first_process_first():
     pass
 print(json.dumps([processes.count(), index, rows.tolist(), ones.tolist()]))
 """
@@ -39,19 +39,19 @@ def slurm(index, port):
 
 DIFFER = """
 import sys
-from keras_deit.distribution import strategies
-from keras_deit.training import workdir
-from keras_deit.utils import errors
+from keras_deit.distribution import Strategy
+from keras_deit.training.workdir import open_workdir
+from keras_deit.utils.errors import UserError
 from tests.conftest import recipe
 
 index = int(sys.argv[3])
 row = recipe("digits_none", f"lr=0.{1 + index if sys.argv[1] == 'recipe' else 1}")
-strategies.join(row)
+Strategy(row.strategy)
 folder = sys.argv[2] + ("/other" * index if sys.argv[1] == "folder" else "")
 try:
-    with workdir.opened(folder, row):
+    with open_workdir(folder, row):
         pass
-except errors.UserError as error:
+except UserError as error:
     print(error)
 """
 
@@ -61,7 +61,7 @@ except errors.UserError as error:
     ("what", "says"),
     [("recipe", "not the same recipe in all 2"), ("folder", "not the same folder")],
 )
-def test_what_differs_between_processes_is_refused_in_both(tmp_path, what, says):
+def test_differing_processes_are_all_refused(tmp_path, what, says):
     addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
     started = []
     for index in range(2):
@@ -77,7 +77,7 @@ def test_what_differs_between_processes_is_refused_in_both(tmp_path, what, says)
 @pytest.mark.slow
 @pytest.mark.parametrize("named", ["in the environment", "by Slurm"])
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_processes_meet_and_fill_an_array(backend, named):
+def test_two_processes_join_and_merge_an_array(backend, named):
     ports = engines.free_ports(2)
     addresses = [f"localhost:{port}" for port in ports] if named == "in the environment" else ["-"]
     started = []
@@ -110,55 +110,55 @@ CLUSTER = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "i
         CLUSTER % '"x"',
     ],
 )
-def test_a_wrong_cluster_is_said(monkeypatch, config):
+def test_an_invalid_cluster_is_refused(monkeypatch, config):
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(
         kd.UserError, match=r'TF_CONFIG=.*: expected {"cluster": {"worker": \["host'
     ):
-        strategies.join(recipe("digits_none"))
+        Strategy("auto")
     assert processes.count() == 1
 
 
-def test_processes_that_are_not_there_are_said():
+def test_multiworker_without_other_processes_is_refused():
     with pytest.raises(kd.UserError, match="expected TF_CONFIG with the workers, or a Slurm job"):
-        strategies.join(recipe("digits_none", "strategy=multiworker"))
+        Strategy("multiworker")
 
 
 @pytest.mark.parametrize(
     ("addresses", "count", "index"), [(None, "2", "0"), ("a:1", "two", "0"), ("a:1", "2", None)]
 )
-def test_wrong_processes_of_jax_are_said(monkeypatch, addresses, count, index):
+def test_invalid_jax_processes_are_refused(monkeypatch, addresses, count, index):
     values = {"JOB_ADDRESSES": addresses, "NUM_PROCESSES": count, "PROCESS_ID": index}
     for name, value in values.items():
         if value is not None:
             monkeypatch.setenv(f"KERAS_DISTRIBUTION_{name}", value)
-    with pytest.raises(kd.UserError, match=r"KERAS_DISTRIBUTION_.*: expected host:port, a number"):
+    with pytest.raises(kd.UserError, match=r"KERAS_DISTRIBUTION_.*: expected host:port, the number"):
         processes._jax_environment()
 
 
-def test_a_worker_joins_before_anything_else(monkeypatch, tiny):
+def test_a_worker_cannot_join_after_tensorflow_has_begun(monkeypatch, tiny):
     tiny(np.zeros((1, 24, 16, 3)))
     monkeypatch.setenv("TF_CONFIG", CLUSTER % 0)
     with pytest.raises(kd.UserError, match=r"cannot join the other workers: .*program startup"):
-        strategies.join(recipe("digits_none"))
+        Strategy("auto")
 
 
-def test_one_process_merges_nothing():
+def test_one_process_merges_to_its_own_array():
     array = np.arange(3)
     for merge in (processes.merge, processes.concatenate):
         np.testing.assert_array_equal(merge(array), array)
-    np.testing.assert_array_equal(processes.each(5), [5])
+    np.testing.assert_array_equal(processes.gather(5), [5])
 
 
-def test_the_end_of_another_process_is_told_from_other_errors(monkeypatch):
+def test_a_lost_process_is_told_from_other_errors(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
     for text in ("a\n Gloo AllGather failed: Read error: Connection reset by peer", "UNAVAILABLE"):
         with pytest.raises(ProcessLost, match=r"another process ended .* in here") as error:  # noqa: SIM117
-            with processes.noticed("here"):
-                raise ValueError(text)
+            with processes.lost_process_is_reported("here"):
+                raise tf.errors.UnavailableError(None, None, text)
         assert "\n" not in str(error.value)
         assert error.value.code == 75
-    with pytest.raises(ValueError, match="of ours"), processes.noticed("here"):
+    with pytest.raises(ValueError, match="of ours"), processes.lost_process_is_reported("here"):
         raise ValueError("of ours")
 
 
@@ -173,7 +173,7 @@ def test_mixed_images_stay_in_one_process(data_dir):
         kd.data.train(recipe("digits_none"), data_dir, process=(0, 2))
 
 
-def test_processes_share_the_images_of_an_evaluation(data_dir):
+def test_processes_divide_the_images_of_an_evaluation(data_dir):
     row = recipe("digits_none")
     whole = [np.concatenate(part) for part in zip(*kd.data.evaluation(row, data_dir), strict=True)]
     for count in (2, 7):

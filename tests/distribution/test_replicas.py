@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
-from keras_deit.distribution import replicas, strategies
-from tests.conftest import ROOT, recipe
+from keras_deit.distribution import Strategy, replicas
+from tests.conftest import ROOT
 
 START = """
 import sys
@@ -83,28 +83,28 @@ def arrays(code, count, path, *arguments, backend="tensorflow"):
 
 def test_without_a_strategy_there_is_one_replica():
     assert (replicas.count(), replicas.index(), replicas.total(3.0)) == (1, 0, 3.0)
-    with strategies.scope(recipe("digits_none")):
+    with Strategy("single").scope():
         assert replicas.count() == 1
 
 
 @pytest.mark.slow
-def test_a_recipe_on_two_replicas_is_that_on_one_device(tmp_path, data_dir):
+def test_two_replicas_match_one_device(tmp_path, data_dir):
     kd.build("regnety_digits").save(tmp_path / "teacher.keras")
     given = data_dir, tmp_path / "teacher.keras"
     one, two = (arrays(RUN, count, tmp_path / str(count), *given) for count in (1, 2))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    assert "on 2 devices" in (tmp_path / "2digits_hard" / "plan.json").read_text()
+    assert "2 CPU devices" in (tmp_path / "2digits_hard" / "plan.json").read_text()
 
 
 @pytest.mark.slow
-def test_replicas_drop_different_paths(tmp_path):
+def test_replicas_draw_different_drop_path_masks(tmp_path):
     masks = arrays(MASKS, 2, tmp_path / "masks")
     assert all(set(np.unique(mask)) == {0, 2} for mask in masks)
     assert len({mask.tobytes() for mask in masks}) == 4  # of two steps
 
 
 @pytest.mark.slow
-def test_compiled_outside_of_its_strategy_a_model_is_under_it(tmp_path):
+def test_compile_outside_the_strategy_scope_uses_the_models_strategy(tmp_path):
     (error,) = arrays(OUTSIDE, 2, tmp_path / "outside")
     assert "several replicas cannot train with Keras' clipping" in str(error)

@@ -1,4 +1,4 @@
-"""Where a recipe trains, and what is refused there."""
+"""The strategies that a recipe trains on, and what they refuse."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_deit as kd
-from keras_deit.distribution import replicas, strategies
+from keras_deit.distribution import Strategy, replicas, strategies
 from tests.conftest import recipe
 
 
@@ -49,24 +49,24 @@ def tpu(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "connects"), [("", False), ("tpu-7", True)])
-def test_a_tpu_is_found_and_initialised(tpu, monkeypatch, name, connects):
+def test_a_tpu_is_found_and_initialized(tpu, monkeypatch, name, connects):
     monkeypatch.setenv("TPU_NAME", name)
     asked, name = tpu(), name or "local"
-    assert strategies.scope(recipe("digits_none", "strategy=tpu")) == "scope of the TPU"
+    assert Strategy("tpu").scope() == "scope of the TPU"
     steps = ["resolve", *["connect"] * connects, "initialize", "strategy"]
     assert asked == [f"{step} {name}" for step in steps]
 
 
-def test_a_tpu_that_is_not_there_is_said(tpu):
+def test_a_missing_tpu_is_refused(tpu):
     tpu(error=ValueError("Could not find\n a TPU"))
     with pytest.raises(kd.UserError, match=r"no TPU 'local' \(Could not find a TPU\)"):
-        strategies.scope(recipe("digits_none", "strategy=tpu"))
+        Strategy("tpu").scope()
     tpu(hosts=4)
     with pytest.raises(kd.UserError, match=r"a TPU of 4 hosts: expected .* KERAS_BACKEND=jax"):
-        strategies.scope(recipe("digits_none", "strategy=tpu"))
+        Strategy("tpu").scope()
 
 
-def test_xla_compiles_the_whole_step_with_sizes_it_knows(tiny):
+def test_xla_compiles_the_whole_step_with_static_shapes(tiny):
     """As a TPU needs it."""
     flat = [keras.Input((24, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(5)]
     row = kd.Recipe("", "deit_digits", batch_size=64, clip_norm=1.0, ema=0.9)
@@ -80,10 +80,10 @@ def test_xla_compiles_the_whole_step_with_sizes_it_knows(tiny):
     assert "<=" not in program  # a size that is known at run time alone
 
 
-def test_logical_devices_are_made_before_anything_else():
+def test_logical_devices_cannot_be_made_after_tensorflow_has_begun():
     tf.zeros(())
     with pytest.raises(kd.UserError, match="expected several GPUs, or a process that has not used"):
-        strategies.scope(recipe("digits_none", "strategy=mirrored"))
+        Strategy("mirrored")
 
 
 @pytest.mark.parametrize(
@@ -105,14 +105,14 @@ def test_logical_devices_are_made_before_anything_else():
         ),
     ],
 )
-def test_what_keras_gets_wrong_with_replicas_is_refused(tiny, monkeypatch, options, says):
+def test_what_keras_computes_incorrectly_with_replicas_is_refused(tiny, monkeypatch, options, says):
     tiny.compile(**{"optimizer": "sgd", "loss": "mse", **options})  # one has it
     monkeypatch.setattr(replicas, "count", lambda: 2)
     with pytest.raises(kd.UserError, match=f"several replicas cannot train with {says}"):
         tiny.compile(**{"optimizer": "sgd", "loss": "mse", **options})
 
 
-def test_weights_in_a_divided_batch_need_their_own_mean(tiny):
+def test_accumulation_with_sample_weights_needs_a_weighted_mean(tiny):
     images, labels = np.zeros((4, 24, 16, 3), "float32"), np.eye(5, dtype="float32")[:4]
     own = keras.losses.CategoricalCrossentropy(from_logits=True)
     tiny.compile("sgd", own, accumulate=2)
@@ -122,7 +122,7 @@ def test_weights_in_a_divided_batch_need_their_own_mean(tiny):
     tiny.fit(images, labels, sample_weight=np.ones(4), verbose=0)
 
 
-def test_weights_in_an_evaluation_need_their_own_mean_too(tiny, monkeypatch):
+def test_evaluation_on_replicas_with_sample_weights_needs_a_weighted_mean(tiny, monkeypatch):
     images, labels = np.zeros((4, 24, 16, 3), "float32"), np.eye(5, dtype="float32")[:4]
     tiny.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
     monkeypatch.setattr(replicas, "count", lambda: 2)
@@ -130,29 +130,35 @@ def test_weights_in_an_evaluation_need_their_own_mean_too(tiny, monkeypatch):
         tiny.evaluate(images, labels, sample_weight=np.ones(4), verbose=0)
 
 
-def test_a_sum_is_no_loss_of_a_divided_batch(tiny):
+def test_accumulation_refuses_a_summed_loss(tiny):
     total = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
     tiny.compile("sgd", total)
     with pytest.raises(kd.UserError, match="needs a loss that is a mean, not a sum"):
         tiny.compile("sgd", total, accumulate=2)
 
 
-def test_a_batch_that_does_not_divide_into_parts_is_said(tiny):
+def test_a_batch_that_does_not_divide_into_micro_batches_is_refused(tiny):
     images, labels = np.zeros((5, 24, 16, 3), "float32"), np.eye(5, dtype="float32")
     tiny.compile("sgd", kd.loss(None), accumulate=2, jit_compile=False)
-    with pytest.raises(kd.UserError, match="does not divide into 2 parts: expected a multiple"):
+    with pytest.raises(
+        kd.UserError, match="does not divide into 2 micro-batches: expected a multiple"
+    ):
         tiny.fit(images, labels, batch_size=5, verbose=0)
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)  # 4 and 1
-    with pytest.raises(tf.errors.InvalidArgumentError, match="does not divide into 2 parts"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="does not divide into 2 micro-batches"
+    ):
         tiny.fit(batches, shuffle=False, verbose=0)
 
 
-def test_a_batch_must_divide_where_its_engine_needs_it(monkeypatch):
-    strategies.check(recipe("digits_none", "batch_size=60"))
-    monkeypatch.setattr(strategies, "devices", lambda: 8)
-    strategies.check(recipe("digits_none", "batch_size=60"))  # MirroredStrategy can do it
-    with pytest.raises(kd.UserError, match="in 2 parts on 8 devices: expected a multiple of 16"):
-        strategies.check(recipe("digits_none", "batch_size=60", "accumulate=2"))
+def test_a_batch_must_divide_among_devices(monkeypatch):
+    Strategy("single").check_batch(recipe("digits_none", "batch_size=60"))
+    check_batch = strategies.check_batch
+    check_batch(recipe("digits_none", "batch_size=60"), 8)  # MirroredStrategy divides unequally
+    with pytest.raises(
+        kd.UserError, match="in 2 micro-batches on 8 devices: expected a multiple of 16"
+    ):
+        check_batch(recipe("digits_none", "batch_size=60", "accumulate=2"), 8)
     monkeypatch.setattr(strategies.processes, "count", lambda: 2)
     with pytest.raises(kd.UserError, match="batch_size=60 on 8 devices: expected a multiple of 8"):
-        strategies.check(recipe("digits_none", "batch_size=60"))
+        check_batch(recipe("digits_none", "batch_size=60"), 8)

@@ -1,49 +1,108 @@
+"""``kd.evaluate``: accuracies and loss of each head."""
+
 import keras
 import numpy as np
+import pytest
 
 import keras_deit as kd
+from keras_deit.evaluation import scores
+from tests.conftest import recipe
+
+LOGITS = np.zeros((4, 7), "float32")
+LOGITS[:, :6] = [6, 5, 4, 3, 2, 1]
 
 
-def batches(tiny):
+@pytest.fixture(scope="module")
+def identity():
+    """A classifier whose images are its logits."""
+    return keras.Sequential([keras.Input((7,)), keras.layers.Activation("linear")])
+
+
+def batches():
     rng = np.random.default_rng(0)
     for size in (5, 3):
-        yield (
-            rng.normal(size=(size, 24, 16, 3)).astype("float32"),
-            np.eye(5)[rng.integers(5, size=size)],
-        )
+        images = rng.normal(size=(size, 24, 16, 3)).astype("float32")
+        yield images, np.eye(5)[rng.integers(5, size=size)]
 
 
-def test_each_head_has_its_own_score(tiny):
+def test_each_head_has_its_own_scores(tiny):
     for weight in tiny.trainable_weights:
         weight.assign(np.random.default_rng(1).normal(size=weight.shape))
-    images, labels = map(np.concatenate, zip(*batches(tiny), strict=True))
+    images, labels = map(np.concatenate, zip(*batches(), strict=True))
     logits = [np.array(head) for head in tiny.logits(images)]
-    expected = [np.mean(x.argmax(1) == labels.argmax(1)) for x in (*logits, sum(logits))]
-    scores = kd.evaluate(tiny, batches(tiny))
-    assert list(scores) == ["class", "distillation", "fused"]
-    np.testing.assert_allclose([of.top1 for of in scores.values()], expected)
+    logits.append(sum(logits))
+    correct = [head.argmax(1) == labels.argmax(1) for head in logits]
+
+    result = kd.evaluate(tiny, batches())
+    assert list(result) == ["class", "distillation", "fused"]
+    np.testing.assert_allclose([head.top1 for head in result.values()], np.mean(correct, axis=1))
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)(labels, logits[1])
-    np.testing.assert_allclose(scores["distillation"].loss, loss, rtol=1e-5)
-    assert scores["class"].top5 == 1  # of five classes
+    np.testing.assert_allclose(result["distillation"].loss, loss, rtol=1e-5)
+    assert result["class"].top5 == 1  # of five classes
+
+    classes = np.unique(labels.argmax(1))
+    per_class = [[head[labels[:, i] == 1].mean() for i in classes] for head in correct]
+    np.testing.assert_allclose(
+        [head.per_class for head in result.values()], np.mean(per_class, axis=1)
+    )
 
 
-def test_top_5_and_several_right_classes():
-    logits = np.zeros((4, 7), "float32")
-    logits[:, :6] = [6, 5, 4, 3, 2, 1]
-    model = keras.Sequential([keras.Input((7,)), keras.layers.Activation("linear")])
-    truth = np.eye(7)[[0, 4, 5, 6]]
-    assert kd.evaluate(model, [(logits, truth)])["class"].top1 == 0.25
-    assert kd.evaluate(model, [(logits, truth)])["class"].top5 == 0.5
-    truth[1, 0] = 1  # a second right class
-    truth[3] = 0  # no right class: not counted
-    scores = kd.evaluate(model, [(logits, truth)])["class"]
-    assert (scores.top1, scores.top5, scores.loss) == (2 / 3, 2 / 3, None)
+def test_top5_counts_the_five_highest_logits(identity):
+    labels = np.eye(7)[[0, 4, 5, 6]]
+    score = kd.evaluate(identity, [(LOGITS, labels)])["class"]
+    assert (score.top1, score.top5) == (0.25, 0.5)
 
 
-def test_a_model_of_one_head_has_one_score(tiny):
+def test_one_of_several_right_classes_is_enough(identity):
+    labels = np.eye(7)[[0, 4, 5, 6]]
+    labels[1, 0] = 1  # a second right class
+    labels[3] = 0  # no right class: ignored
+    score = kd.evaluate(identity, [(LOGITS, labels)])["class"]
+    assert score == scores.Scores(top1=2 / 3, top5=2 / 3, per_class=None, loss=None)
+
+
+def test_model_with_one_head_has_one_score():
     flat = keras.Sequential(
         [keras.Input((24, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(5)]
     )
-    scores = kd.evaluate(flat, batches(tiny))
-    assert scores["distillation"] is None
-    assert scores["class"] == scores["fused"]
+    result = kd.evaluate(flat, batches())
+    assert result["distillation"] is None
+    assert result["class"] == result["fused"]
+
+
+def test_images_without_any_label_are_an_error(identity):
+    with pytest.raises(kd.UserError, match="none of 4 images has a label"):
+        kd.evaluate(identity, [(LOGITS, np.zeros((4, 7)))])
+    with pytest.raises(kd.UserError, match="no images to evaluate"):
+        kd.evaluate(identity, [(LOGITS[:0], np.zeros((0, 7)))])
+
+
+def test_function_is_called_before_each_batch(identity):
+    calls = []
+    labels = np.eye(7)[:4]
+    kd.evaluate(identity, [(LOGITS, labels)] * 3, before_batch=lambda: calls.append(None))
+    assert len(calls) == 3
+
+
+def test_fraction_of_the_images_is_refused(identity, data_dir, monkeypatch):
+    half = kd.data.evaluation(recipe("digits_none"), data_dir, process=(0, 2))
+    with pytest.raises(kd.UserError, match="batches for 2 processes: expected batches for the 1"):
+        kd.evaluate(identity, half)
+
+    monkeypatch.setattr(scores.processes, "count", lambda: 2)
+    with pytest.raises(kd.UserError, match=r"evaluate in 2 processes: expected batches of kd"):
+        kd.evaluate(identity, [(LOGITS, np.eye(7)[:4])])
+
+
+def test_table_has_a_row_for_each_head():
+    result = {
+        "class": scores.Scores(0.5, 0.75, 0.25, 1.5),
+        "distillation": None,
+        "fused": scores.Scores(0.5, 0.75, None, None),
+    }
+    assert scores.table(result).splitlines() == [
+        "| head | top-1 | top-5 | per class | loss |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| class | 50.000% | 75.000% | 25.000% | 1.5000 |",
+        "| fused | 50.000% | 75.000% | - | - |",
+    ]

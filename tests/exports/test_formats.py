@@ -1,193 +1,135 @@
-"""Files for other runtimes: what they give, what they tell, and what is refused."""
+"""Every format: its file computes the model's function and describes itself."""
 
 import json
 import zipfile
 
-import keras
 import numpy as np
 import pytest
 
 import keras_deit as kd
-from keras_deit.exports import Report, exporting, graphs, runtimes
-
-SUFFIXES = ("", ".tflite", ".onnx")
-
-
-@pytest.fixture(scope="module")
-def models():
-    """Small ones with weights large enough to tell operations apart: not square, plain, distilled,
-    trained in bfloat16."""
-    keras.utils.set_random_seed(3)
-    small = {"patch_size": 8, "width": 24, "depth": 2, "heads": 3, "num_classes": 5}
-    made = {
-        "distilled": kd.DeiT((24, 16), **small, class_names=["a", "b", "ćma", "d", "e"]),
-        "plain": kd.DeiT((16, 24), **small, distilled=False),
-        "bfloat16": kd.DeiT((24, 16), **small, dtype="mixed_bfloat16"),
-    }
-    for model in made.values():
-        for variable in model.trainable_variables:
-            variable.assign(variable + keras.random.normal(variable.shape, stddev=0.2))
-    return made
+from keras_deit.exports import formats, litert, onnx_file, saved_model
+from keras_deit.exports.calibration import random_images
+from keras_deit.exports.metadata import file_metadata
+from keras_deit.exports.settings import ExportSettings
+from keras_deit.models.factory import float32_copy
+from tests.exports.conftest import CLASS_NAMES, each_format
 
 
-def pictures(model, count=4):
-    return graphs.sample(model.image_size, count, seed=1)
-
-
-def reference(model, images):
-    return np.array(graphs.plain(model)(images))
+def test_formats_have_a_common_interface():
+    for file_format in formats.FORMATS:
+        assert set(file_format.OPTIONS) <= set(formats.OPTIONAL)
+        assert callable(file_format.write)
+        assert callable(file_format.open)
+    names = [file_format.NAME for file_format in formats.FORMATS]
+    suffixes = [file_format.SUFFIX for file_format in formats.FORMATS]
+    assert names == ["LiteRT", "ONNX Runtime", "SavedModel"]
+    assert suffixes == [".tflite", ".onnx", ""]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["distilled", "plain", "bfloat16"])
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_format_is_the_models_function(models, name, suffix, tmp_path):
-    model = models[name]
-    path = tmp_path / f"model{suffix}"
-    report = kd.export(model, path)
+@each_format
+def test_file_computes_the_models_function(models, exported, name, file_format):
+    path, report = exported(name, file_format)
+    assert report.path == path
+    assert report.runtime == file_format.NAME
     assert report.difference < 1e-4
     assert report.agreement == 1
     assert report.bytes > 0
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-    images = pictures(model)
-    run, expected = runtimes.opened(path, suffix), reference(model, images)
-    for count in (1, 4):  # any batch
-        found = run(images[:count])
-        assert np.abs(found - expected[:count]).max() < 1e-4 * expected.std()
-    assert found.dtype == np.float32
+    assert report.higher_precision == ""
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+    images = random_images(models[name].image_size, 4, seed=1)
+    expected = np.array(float32_copy(models[name])(images))
+    run = formats.load(file_format, path)
+    for count in (1, 4):  # any batch size
+        logits = run(images[:count])
+        assert np.abs(logits - expected[:count]).max() < 1e-4 * expected.std()
+    assert logits.dtype == np.float32
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_batch_may_be_fixed_and_attention_given(models, suffix, tmp_path):
-    model, path = models["distilled"], tmp_path / f"model{suffix}"
-    images = pictures(model, 2)
-    kd.export(model, path, batch=2, attention=True, images=images)
-    expected = np.array(model.attention_maps(images))
-    found = outputs(path, suffix, images)
-    assert set(found) >= {"logits", "attention"}
-    np.testing.assert_allclose(found["attention"], expected, atol=1e-5)
-    np.testing.assert_allclose(found["logits"], np.array(model(images)), rtol=1e-4, atol=1e-4)
-    report = kd.export(model, path, batch=2, images=pictures(model, 3), overwrite=True)
-    assert report.images == 3
+@each_format
+def test_batch_can_be_fixed_and_attention_added(models, file_format, tmp_path):
+    model = models["distilled"]
+    path = tmp_path / f"model{file_format.SUFFIX}"
+    images = random_images(model.image_size, 3, seed=1)
+    report = kd.export(model, path, batch=2, attention=True, images=images)
+    assert report.images == 3  # the last batch is padded
+
+    outputs = all_outputs(path, file_format, images[:2])
+    attention = np.array(model.attention_maps(images[:2]))
+    assert set(outputs) >= {"logits", "attention"}
+    np.testing.assert_allclose(outputs["attention"], attention, atol=1e-5)
+    np.testing.assert_allclose(outputs["logits"], np.array(model(images[:2])), rtol=1e-4, atol=1e-4)
 
 
-def outputs(path, suffix, images):
-    """All that a file gives, by name or, of LiteRT, by rank."""
-    if suffix == ".onnx":
+def all_outputs(path, file_format, images):
+    """All outputs of a file, by name or, in LiteRT, by rank."""
+    if file_format is onnx_file:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path)
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, {"images": images}), strict=True))
-    if suffix == "":
+
+    if file_format is saved_model:
         import tensorflow as tf
 
         serve = tf.saved_model.load(str(path)).signatures["serving_default"]
         return {name: value.numpy() for name, value in serve(images=images).items()}
+
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(str(path))
-    runner.allocate_tensors()
-    runner.set_tensor(runner.get_input_details()[0]["index"], images)
-    runner.invoke()
-    found = [runner.get_tensor(of["index"]) for of in runner.get_output_details()]
-    return {"logits" if array.ndim == 2 else "attention": array for array in found}
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
+    interpreter.invoke()
+    outputs = [interpreter.get_tensor(out["index"]) for out in interpreter.get_output_details()]
+    return {"logits" if array.ndim == 2 else "attention": array for array in outputs}
 
 
 @pytest.mark.slow
-def test_files_tell_what_they_are(models, tmp_path):
+def test_files_describe_themselves(exported):
     import onnx
 
-    model = models["distilled"]
-    kd.export(model, tmp_path / "model.onnx", crop=0.9)
-    kd.export(model, tmp_path / "model.tflite", crop=0.9)
-    props = {p.key: p.value for p in onnx.load(tmp_path / "model.onnx").metadata_props}
-    archive = zipfile.ZipFile(tmp_path / "model.tflite")
-    told = json.loads(archive.read("metadata.json"))
-    assert archive.read("labels.txt").decode().splitlines() == list(model.class_names)
-    for found in (props, told):
-        assert json.loads(found["class_names"]) == list(model.class_names)
-        assert found["tokens"] == "class, distillation, patches"
-        assert found["mean"].startswith("0.485")
-        assert found["crop"] == "0.9"
-    assert graphs.names(models["plain"]) == ["0", "1", "2", "3", "4"]
+    path, _ = exported("distilled", onnx_file)
+    in_onnx = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    path, _ = exported("distilled", litert)
+    archive = zipfile.ZipFile(path)
+    in_litert = json.loads(archive.read("metadata.json"))
+    assert archive.read("labels.txt").decode().splitlines() == list(CLASS_NAMES)
+    assert in_litert.pop("quantization") == "none"
+    assert in_litert == in_onnx
 
 
-def test_what_disagrees_is_not_written(models, tmp_path, monkeypatch):
-    report = Report(tmp_path, "LiteRT", 1, 0.01, 0.5, 4, "", 1.0, 1.0)
-    for quantize, held, says in (
-        ("none", True, "differ by 1.0e-02 of their spread, and 0.0001 is allowed; nothing"),
-        ("dynamic", True, r"50.0% of 4 images have the same top-1, and 99.0% is expected"),
-    ):
-        with pytest.raises(kd.UserError, match=says):
-            exporting._judge(report, quantize, 0.99, held)
-    exporting._judge(report, "float16", 0.99, True)
-    exporting._judge(report, "dynamic", 0.4, True)
-    monkeypatch.setattr(exporting, "TOLERANCES", {"none": 0.0})
-    with pytest.raises(kd.UserError, match="nothing was written"):
-        kd.export(models["plain"], tmp_path / "model.onnx")
-    assert not list(tmp_path.iterdir())
+def test_metadata_are_those_of_the_model(models):
+    metadata = file_metadata(models["distilled"], ExportSettings((24, 16), crop=0.9))
+    assert json.loads(metadata["class_names"]) == list(CLASS_NAMES)
+    assert json.loads(metadata["model"])["class"] == "DeiT"
+    assert metadata["heads"] == "class, distillation"
+    assert metadata["tokens"] == "class, distillation, patches"
+    assert metadata["image_size"] == "24x16"
+    assert metadata["mean"].startswith("0.485")
+    assert metadata["crop"] == "0.9"
+    assert all(isinstance(value, str) for value in metadata.values())
 
-
-def test_wrong_arguments_are_one_line_and_leave_nothing(models, tmp_path):
-    (tmp_path / "there.onnx").write_text("mine")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").write_text("mine")
-    before = sorted(tmp_path.rglob("*"))
-    images = np.zeros((2, 8, 8, 3), np.float32)
-    for name, options, says in (
-        ("model.pb", {}, "expected .tflite, .onnx, or no suffix"),
-        ("there.onnx", {}, "exists: expected another name, or overwrite"),
-        ("folder", {"overwrite": True}, "is a folder, and of no SavedModel"),
-        ("file", {"overwrite": True}, "is a file: expected the name of a folder"),
-        ("file/model.onnx", {}, "cannot write"),
-        ("model.onnx", {"quantize": "int8"}, "expected a .tflite file"),
-        ("model.tflite", {"quantize": "int8"}, "expected calibration images"),
-        ("model.tflite", {"quantize": "int4"}, "expected none, float16, dynamic, int8"),
-        ("model.onnx", {"batch": 0}, "expected a number above 0"),
-        ("model.onnx", {"images": images}, r"expected \(count, 16, 24, 3\)"),
-    ):
-        with pytest.raises(kd.UserError, match=says) as error:
-            kd.export(models["plain"], tmp_path / name, **options)
-        assert "\n" not in str(error.value)
-    with pytest.raises(kd.UserError, match="expected a DeiT or RegNetY"):
-        kd.export(keras.Sequential([keras.Input((3,))]), tmp_path / "model.onnx")
-    with pytest.raises(kd.UserError, match="a RegNetY has no ONNX export"):
-        kd.export(kd.build("regnety_digits"), tmp_path / "model.onnx", image_size=8)
-    with pytest.raises(kd.UserError, match="a RegNetY has no attention"):
-        kd.export(kd.build("regnety_digits"), tmp_path / "model.tflite", attention=True)
-    assert sorted(tmp_path.rglob("*")) == before
-    assert (tmp_path / "there.onnx").read_text() == "mine"
+    metadata = file_metadata(models["plain"], ExportSettings((16, 24)))
+    assert json.loads(metadata["class_names"]) == [f"class {i}" for i in range(5)]
+    assert (metadata["heads"], metadata["tokens"]) == ("class", "class, patches")
 
 
 @pytest.mark.slow
-def test_what_is_there_is_replaced_if_asked(models, tmp_path):
-    for suffix in ("", ".onnx"):
-        path = tmp_path / f"model{suffix}"
-        kd.export(models["plain"], path)
-        kd.export(models["distilled"], path, overwrite=True)
-        images = pictures(models["distilled"])
-        np.testing.assert_allclose(
-            runtimes.opened(path, suffix)(images),
-            np.array(models["distilled"](images)),
-            rtol=1e-3,
-            atol=1e-4,
-        )
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model", "model.onnx"]
+@pytest.mark.parametrize("file_format", [saved_model, litert], ids=lambda row: row.NAME)
+def test_convnet_is_exported(file_format, tmp_path):
+    model = kd.RegNetY(stem=8, depths=(1, 2), widths=(8, 16), group_width=8, num_classes=5)
+    report = kd.export(model, tmp_path / f"model{file_format.SUFFIX}", image_size=(8, 12))
+    assert report.difference < 1e-4
 
 
-@pytest.mark.slow
-def test_a_convnet_is_exported_too(tmp_path):
-    model = kd.build("regnety_digits")
-    for suffix in ("", ".tflite"):
-        report = kd.export(model, tmp_path / f"model{suffix}", image_size=8)
-        assert report.difference < 1e-4
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_damaged_file_is_said(suffix, tmp_path):
-    path = tmp_path / f"model{suffix}"
+@each_format
+def test_unreadable_file_is_a_user_error(file_format, tmp_path):
+    path = tmp_path / f"model{file_format.SUFFIX}"
     path.write_bytes(b"TFL3 nothing")
     with pytest.raises(kd.UserError, match="its runtime does not load it"):
-        runtimes.opened(path, suffix)
+        formats.load(file_format, path)

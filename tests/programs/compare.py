@@ -146,7 +146,7 @@ def main():
         if row.published is None:
             continue
         sources = {"timm": from_timm}
-        if row.published.transformers:
+        if isinstance(row, DeiTVariant):
             sources["transformers"] = from_transformers
         for source, make in sources.items():
             with tempfile.TemporaryDirectory() as folder:

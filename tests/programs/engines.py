@@ -1,7 +1,7 @@
-"""The same three steps on every engine: python -m tests.programs.engines
+"""Takes the same three training steps on every engine: python -m tests.programs.engines
 
-Prints how far the weights, and the moving average of them, come from those of one device: a clipped
-AdamW on a warm start, distillation, an uneven last batch. Each engine has processes of its own.
+Prints how far the weights and their moving average are from those of one device: AdamW with
+clipping and a warm start, distillation, an uneven last batch. Each engine has its own processes.
 """
 
 import contextlib
@@ -26,19 +26,19 @@ ENGINES = {  # kind, devices of each process, processes
     "JAX, four devices": ("jax", 4, 1),
     "JAX, two processes": ("jax", 1, 2),
 }
-CASES = {  # what is not as in the recipe: epsilon is AdamW's
+CASES = {  # what differs from the recipe; epsilon is AdamW's
     "adamw": {"epsilon": 1e-3},
     "xla": {"epsilon": 1e-3, "jit_compile": True},
     "bfloat16": {"epsilon": 1e-3, "precision": "mixed_bfloat16"},
     "published": {},
-    "parts": {"epsilon": 1e-3, "accumulate": 3},
+    "accumulated": {"epsilon": 1e-3, "accumulate": 3},
     "doubled": {"epsilon": 1e-3, "wrong": "gradients"},
     "clipped apart": {"epsilon": 1e-3, "wrong": "clipping"},
 }
 
 
 def run(engine, cases, folder):
-    """What the engine's processes found, a dict of arrays of each."""
+    """The results of an engine's processes: a dict of arrays for each."""
     kind, devices, count = ENGINES[engine]
     output = pathlib.Path(folder) / engine
     addresses = [f"localhost:{port}" for port in free_ports(count)]
@@ -65,7 +65,7 @@ def run(engine, cases, folder):
 
 
 def environment(backend, devices, addresses, index):
-    """Of process ``index`` of those at ``addresses``."""
+    """The environment of process ``index`` of those at ``addresses``."""
     return {
         **os.environ,
         "KERAS_BACKEND": backend,
@@ -78,15 +78,15 @@ def environment(backend, devices, addresses, index):
     }
 
 
-def distance(found, expected, case):
-    """(the largest difference of a weight, that of a tensor over the tensor's movement)."""
+def distance(results, expected, case):
+    """The largest difference of a weight, and of a tensor relative to the tensor's movement."""
     largest, relative = 0, 0
-    for name in found:
+    for name in results:
         if name.startswith(f"{case}/weights/"):
-            # Other ways to the same, and what is wrong on purpose, are compared with the first.
-            right = case if case in ("adamw", "bfloat16", "published") else "adamw"
-            other = name.replace(case, right)
-            error = found[name] - expected[other]
+            # Other ways to the same steps, and wrong steps, are compared with the first case.
+            reference = case if case in ("adamw", "bfloat16", "published") else "adamw"
+            other = name.replace(case, reference)
+            error = results[name] - expected[other]
             largest = max(largest, np.abs(error).max())
             moved = np.linalg.norm(expected[other] - expected[other.replace("weights", "start")])
             relative = max(relative, np.linalg.norm(error) / moved)
@@ -94,54 +94,54 @@ def distance(found, expected, case):
 
 
 def main(output, kind, *cases):
-    import keras_deit as kd
-    from keras_deit.distribution import processes, replicas, strategies
+    from keras_deit.distribution import Strategy, processes, replicas
 
-    name = "mirrored" if kind == "mirrored" else "auto"
-    recipe = kd.Recipe("", "deit_digits", strategy=name, batch_size=16, mix_group=0)
-    strategies.join(recipe)
-    with strategies.scope(recipe):
-        found = {"devices": strategies.devices()}
+    strategy = Strategy("mirrored" if kind == "mirrored" else "auto")
+    with strategy.scope():
+        results = {"devices": strategy.device_count}
         for case in cases:
-            model = _model(case)
+            model = _model(case, strategy.device_count)
             before = model.get_weights()
-            logs = model.fit(_batches(kind), verbose=0, shuffle=False).history
-            scores = model.evaluate(_batches(kind), verbose=0, return_dict=True)
-            found[f"{case}/logs"] = [logs[name][0] for name in sorted(logs)]
-            found[f"{case}/scores"] = [scores[name] for name in sorted(scores)]
+            logs = model.fit(
+                _batches(kind, strategy.device_count), verbose=0, shuffle=False
+            ).history
+            scores = model.evaluate(
+                _batches(kind, strategy.device_count), verbose=0, return_dict=True
+            )
+            results[f"{case}/logs"] = [logs[name][0] for name in sorted(logs)]
+            results[f"{case}/scores"] = [scores[name] for name in sorted(scores)]
             averages = [np.array(x) for x in model.optimizer.averages]
             for number, value in enumerate([*model.get_weights(), *averages]):
-                found[f"{case}/weights/{number:03}"] = value
-                found[f"{case}/start/{number:03}"] = before[number % len(before)]
+                results[f"{case}/weights/{number:03}"] = value
+                results[f"{case}/start/{number:03}"] = before[number % len(before)]
             if case == "xla" and replicas.count() > 1:
-                found["compiled"] = _products(model)
+                results["compiled"] = _products(model)
         processes.wait()
-    np.savez(output, **found)
+    np.savez(output, **results)
 
 
-def _batches(kind):
-    """The process' share of every batch; on JAX of one size."""
+def _batches(kind, device_count):
+    """The process' rows of every batch; on JAX all batches have one size."""
     import tensorflow as tf
 
     import keras_deit as kd
-    from keras_deit.distribution import processes, strategies
+    from keras_deit.distribution import processes
 
     rng = np.random.default_rng(0)
     images = rng.normal(size=(sum(ROWS), 24, 16, 3)).astype("float32")
     labels = rng.dirichlet(np.ones(CLASSES), len(images)).astype("float32")
-    whole = tf.data.Dataset.from_tensor_slices((images, labels)).batch(ROWS[0])
-    if kind != "jax" or strategies.devices() == 1:
-        return whole  # which tf.distribute divides
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(ROWS[0])
+    if kind != "jax" or device_count == 1:
+        return batches  # which tf.distribute divides
     rows = 16 // processes.count()
     part = slice(processes.index() * rows, (processes.index() + 1) * rows)
-    return kd.data.padded(whole, 16).map(lambda *batch: tuple(x[part] for x in batch))
+    return kd.data.padded(batches, 16).map(lambda *batch: tuple(x[part] for x in batch))
 
 
-def _model(case):
+def _model(case, device_count):
     import keras
 
     import keras_deit as kd
-    from keras_deit.distribution import strategies
 
     options = CASES[case]
     row = kd.Recipe(
@@ -171,8 +171,8 @@ def _model(case):
     if options.get("wrong") == "clipping":
         optimizer.__class__ = _clips_apart(type(optimizer))
     accumulate = options.get("accumulate", 1)
-    if accumulate > 1 and strategies.devices() > 1:
-        accumulate += 1  # of 16 rows, not 15: the last parts have images of no weight
+    if accumulate > 1 and device_count > 1:
+        accumulate += 1  # of 16 rows, not 15: the last micro-batches have zero-weight images
     model.compile(
         optimizer,
         kd.loss(row),
@@ -195,7 +195,7 @@ def _doubled():
 
 
 def _clips_apart(kind):
-    """As Keras' own optimizers do: each replica's gradients, before they are summed."""
+    """A class that clips as Keras does: each replica's gradients, before they are summed."""
     import keras
 
     own = keras.optimizers.AdamW
@@ -208,7 +208,7 @@ def _clips_apart(kind):
 
 
 def _products(model):
-    """How many matrix products there are in the program that XLA makes for each replica."""
+    """The number of matrix products in the program that XLA makes for each replica."""
     import tensorflow as tf
 
     batch = tf.zeros((4, 24, 16, 3)), tf.zeros((4, CLASSES)), None, tf.constant(8.0)
@@ -226,13 +226,13 @@ def table():
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
         firsts = {}
         for engine, (kind, *_) in ENGINES.items():
-            found = run(engine, cases, folder)[0]
-            first = firsts.setdefault("jax" if kind == "jax" else "tensorflow", found)
+            results = run(engine, cases, folder)[0]
+            first = firsts.setdefault("jax" if kind == "jax" else "tensorflow", results)
             cells = []
-            for case in cases:  # the rounding of bfloat16 is each backend's own
+            for case in cases:  # each backend rounds bfloat16 in its own way
                 expected = first if case == "bfloat16" else firsts["tensorflow"]
-                largest, relative = distance(found, expected, case)
-                cells.append(f"{largest:.0e}, {relative:.1%}" if found is not expected else "-")
+                largest, relative = distance(results, expected, case)
+                cells.append(f"{largest:.0e}, {relative:.1%}" if results is not expected else "-")
             print(f"| {engine} | " + " | ".join(cells) + " |", flush=True)
 
 

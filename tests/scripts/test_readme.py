@@ -1,26 +1,54 @@
-"""What README.md says can be typed, typed."""
+"""What every README.md shows: its commands and Python blocks run, its tables and paths are true."""
 
+import dataclasses
 import os
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
+from PIL import Image
 
 import keras_deit as kd
 from tests.conftest import ROOT, TINY
+from tests.scripts.forks import Forks
+from transfer import TASKS
 
-README = (ROOT / "README.md").read_text()
+# In this order, as commands use the models that earlier ones trained.
+FIRST = ["README.md", "keras_deit/training/README.md"]
+FOLDERS = ["keras_deit", "scripts", "tests", "transfer"]
+OTHERS = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("README.md"))]
+PAGES = list(dict.fromkeys([*FIRST, *(path.relative_to(ROOT).as_posix() for path in OTHERS)]))
+TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
+
+# What the Python blocks of a page leave behind.
+WRITTEN = {
+    "README.md": ["student.keras", "model.tflite", "runs/tuned/report.md"],
+    "keras_deit/weights/README.md": ["tiny/config.json"],
+}
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+def find_blocks(page, language):
+    """The contents of the blocks that are marked with a language, "" for none."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", TEXTS[page], re.DOTALL | re.MULTILINE)
+    return [content for name, content in blocks if name == language]
 
 
-@pytest.fixture(scope="session")
-def hub(tmp_path_factory):
-    """An environment whose Hugging Face cache holds the model that README.md loads by name."""
+def find_commands():
+    """The commands of all ``sh`` blocks, as (page, words)."""
+    for page in PAGES:
+        lines = "".join(find_blocks(page, "sh")).replace("\\\n", "").splitlines()
+        for line in lines:
+            if words := shlex.split(line, comments=True):
+                yield page, words
+
+
+COMMANDS = list(find_commands())
+PYTHON_COMMANDS = [words[2:] for _, words in COMMANDS if words[:2] == ["python", "-m"]]
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory, data_dir):
+    """Processes for which the digits are prepared and the Hub's cache holds one published model."""
     home = tmp_path_factory.mktemp("hub")
     cache = home / "hub" / "models--timm--deit_tiny_distilled_patch16_224.fb_in1k"
     snapshot = cache / "snapshots" / ("0" * 40)
@@ -29,74 +57,120 @@ def hub(tmp_path_factory):
     (cache / "refs" / "main").write_text("0" * 40)
     model = kd.build("deit_tiny_distilled_patch16_224")
     kd.save_pretrained(model, snapshot / "model.safetensors")
-    return {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+
+    environ = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "TFDS_DATA_DIR": str(data_dir)}
+    with Forks(**environ) as forks:
+        yield forks
 
 
-@pytest.mark.slow
-def test_python_blocks_run(tmp_path, data_dir, hub):
-    code = "\n".join(blocks("python"))
-    assert "distillation=" in code
-    environment = {"PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": str(data_dir), "PATH": "", **hub}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
-    assert (tmp_path / "student.keras").exists()
-    assert (tmp_path / "tiny" / "config.json").exists()
-
-
-def commands():
-    text = "".join(blocks("sh")).replace("\\\n", "")
-    lines = [line.split("  #")[0] for line in text.splitlines()]
-    return [shlex.split(line) for line in lines if line]
-
-
-def training(words, data_dir, folder):
-    """The shortest form of a command that trains."""
-    words = ["--seeds=1" if word.startswith("--seeds=") else word for word in words]
-    settings = [f"--set={setting}" for setting in (*TINY, "run_eagerly=true")]
-    if "--recipe=digits_hard" in words:
-        kd.build("regnety_digits").save(folder / "teacher.keras")
-        settings.append(f"--set=teacher={folder / 'teacher.keras'}")
-    return [*words, f"--data_dir={data_dir}", *settings]
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
+    """What the commands call runs/, and a trained teacher's file in it."""
+    folder = tmp_path_factory.mktemp("runs")
+    kd.build("regnety_digits").save(folder / "teacher.keras")
+    return folder
+
+
+def shorten(words, runs):
+    """A command with its outputs in ``runs``; training takes three steps."""
+    words = [word.replace("runs/", f"{runs}/") for word in words]
+    if words[0] in ("scripts.train", "scripts.transfer"):
+        words = ["--seeds=1" if word.startswith("--seeds=") else word for word in words]
+        words += [f"--set={setting}" for setting in (*TINY, "run_eagerly=true")]
+        if "--recipe=digits_0to4" in words:
+            words += ["--set=train_fraction=0.2"]
+        if "--recipe=digits_hard" in words:
+            words += [f"--set=teacher={runs / 'teacher.keras'}"]
+    if words[0] == "scripts.export":
+        words += ["--agreement=0.5"]  # of a model of three steps
+    return words
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [c for c in commands() if c[0] == "python"], ids=" ".join)
-def test_commands_run(words, tmp_path, runs, data_dir, hub):
-    words = [re.sub("runs/", f"{runs}/", word) for word in words[1:]]
-    if {"scripts.train", "scripts.transfer"} & set(words):
-        words = training(words, data_dir, tmp_path)
-    if "scripts.export" in words:
-        words = [*words, "--agreement=0.5"]  # of a model of three steps
-    environment = {**os.environ, **hub, "TFDS_DATA_DIR": str(data_dir)}
-    subprocess.run([sys.executable, *words], check=True, cwd=ROOT, env=environment)
+@pytest.mark.parametrize("words", PYTHON_COMMANDS, ids=" ".join)
+def test_a_command_runs(words, forks, runs):
+    done = forks.run(shorten(words, runs))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["models", "tasks"])
-def test_the_models_and_tasks_are_those_of_the_tables(name):
-    printed = subprocess.run(
-        [sys.executable, "-m", f"scripts.{name}"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    assert printed.stdout in README
+@pytest.mark.parametrize("page", [page for page in PAGES if find_blocks(page, "python")])
+def test_the_python_blocks_of_a_page_run(page, forks, photographs, tmp_path):
+    Image.fromarray(photographs[0]).save(tmp_path / "photo.jpg")
+    done = forks.execute("\n".join(find_blocks(page, "python")), tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in WRITTEN.get(page, []):
+        assert (tmp_path / name).exists(), name
 
 
-def test_every_command_is_there():
-    for words in commands():
-        name = words[0] if words[0] != "python" else words[2].replace(".", "/") + ".py"
-        assert (ROOT / name).exists(), words
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "page"), [("models", "README.md"), ("tasks", "transfer/README.md")]
+)
+def test_the_tables_of_models_and_tasks_are_the_printed_ones(command, page, forks):
+    done = forks.run([f"scripts.{command}"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout in TEXTS[page]
 
 
-def test_the_layout_is_the_layout():
-    (layout,) = re.findall(r"## Layout\n\n```\n(.*?)```", README, re.DOTALL)
-    names = re.findall(r"\b\w+\.py\b|\b\w+/|^BUILD\b", layout, re.MULTILINE)
-    assert len(names) > 15
+def test_the_shell_commands_exist():
+    names = {words[0] for _, words in COMMANDS} - {"python"}
+    assert names == {"scripts/quickstart", "scripts/test"}
     for name in names:
-        assert list(ROOT.rglob(name.rstrip("/"))), name
+        assert os.access(ROOT / name, os.X_OK), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_in_the_text_have_these_flags(page):
+    text = TEXTS[page].replace("\\\n", " ")
+    for name, rest in re.findall(r"python -m (scripts\.\w+|tests\.programs\.\w+)([^`\n]*)", text):
+        source = (ROOT / f"{name.replace('.', '/')}.py").read_text()
+        if "model_flags" in source:
+            source += (ROOT / "scripts/model_flags.py").read_text()
+        known = re.findall(r'DEFINE_\w+\(\s*"(\w+)"|"--(\w+)"', source)
+        flags = dict(re.findall(r"--(\w+)=(\S*)", rest))
+        assert flags.keys() <= {flag for pair in known for flag in pair}, name
+        for flag, rows in (("recipe", kd.RECIPES), ("task", {*TASKS, "paper", "folder:photos"})):
+            assert flags.get(flag, "...") in {*rows, "..."}
+
+    fields = {field.name for field in dataclasses.fields(kd.Recipe)}
+    assert {*re.findall(r"--set[= ](\w+)=", text)} <= fields | {"field"}
+
+
+def test_every_command_is_in_the_table_of_commands():
+    files = [path for path in (ROOT / "scripts").glob("*.py") if "__main__" in path.read_text()]
+    names = {f"python -m scripts.{path.stem}" for path in files}
+    listed = re.findall(r"^\| `(.*?)`", TEXTS["scripts/README.md"], re.MULTILINE)
+    assert set(listed) == names | {"scripts/quickstart", "scripts/test"}
+
+
+def test_the_layout_lists_every_package():
+    (layout,) = re.findall(r"## Layout\n\n```\n(.*?)```", TEXTS["README.md"], re.DOTALL)
+    listed = re.findall(r"^( *)(\w+)/", layout, re.MULTILINE)
+    packages = {path.parent.name for path in (ROOT / "keras_deit").glob("*/__init__.py")}
+    assert {name for indent, name in listed if indent} == packages
+    assert {name for indent, name in listed if not indent} == set(FOLDERS)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "## Files" in TEXTS[page]])
+def test_the_files_of_a_package_are_listed(page):
+    (block,) = re.findall(r"## Files\n\n```\n(.*?)```", TEXTS[page], re.DOTALL)
+    listed = {line.split()[0].rstrip("/") for line in block.splitlines()}
+    folder = (ROOT / page).parent
+    modules = {path.name for path in folder.glob("*.py") if not path.name.startswith("test_")}
+    if folder.name != "tests":
+        modules |= {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert listed == modules - {"__init__.py"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_paths_in_the_text_exist(page):
+    folder = (ROOT / page).parent
+    links = re.findall(r"\]\(((?!http)[^)]+)\)", TEXTS[page])
+    paths = re.findall(r"`((?:keras_deit|scripts|tests|transfer)/[\w/.]+)`", TEXTS[page])
+    for path in (*(folder / link for link in links), *(ROOT / path for path in paths)):
+        assert path.exists(), path
+
+
+def test_the_readme_is_short():
+    assert len(TEXTS["README.md"].splitlines()) <= 150

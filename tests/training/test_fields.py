@@ -1,4 +1,4 @@
-"""Every field of a recipe changes what a run comes to, and how it is run changes nothing."""
+"""Every field of a recipe changes a run's results; how it is executed does not."""
 
 import csv
 import dataclasses
@@ -44,18 +44,18 @@ def losses_of(teacher, workdir, data_dir, *settings):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eager", "xla"])
-def test_eager_graph_and_xla_give_the_same_losses(teacher, graph, tmp_path, data_dir, mode):
+def test_eager_graph_and_xla_give_equal_losses(teacher, graph, tmp_path, data_dir, mode):
     np.testing.assert_allclose(
         losses_of(teacher, tmp_path, data_dir, *MODES[mode]), graph, rtol=1e-5
     )
 
 
 @pytest.mark.slow
-def test_the_same_run_twice_gives_the_same_weights(teacher, graph, tmp_path, data_dir):
+def test_a_repeated_run_gives_equal_losses(teacher, graph, tmp_path, data_dir):
     assert losses_of(teacher, tmp_path, data_dir, *MODES["graph"]) == graph
 
 
-# Another value of each field that a short run must feel, in its losses or scores.
+# Another value of each field, which must change the losses of a short run.
 CHANGES = {
     "train_split": "validation",
     "train_fraction": "0.2",
@@ -81,7 +81,6 @@ CHANGES = {
     "no_decay": "bias",
     "drop_path": "0.6",
     "dropout": "0.3",
-    "mode": "evaluation",
     "trainable": "heads",
     "optimizer": "sgd",
     "momentum": "0.1",
@@ -94,33 +93,33 @@ CHANGES = {
     "reduction": "elements",
     "seed": "1",
 }
-BESIDE = {  # what makes a field felt
+BESIDE = {  # other fields, without which a field has no effect
     "pad": ["crop=padded"],
     "tau": ["distillation=soft"],
     "reduction": ["distillation=soft"],
     "no_decay": ["weight_decay=5"],
     "momentum": ["optimizer=sgd"],
 }
-ELSEWHERE = {  # fields that change no loss of a run, and what tests them
-    "note": "test_a_run_leaves_its_files",
-    "variant": "test_the_variant_is_what_is_trained",
-    "dataset": "test_what_is_not_there_is_said",
+ELSEWHERE = {  # fields that change no loss of such a run, and the test of each
+    "note": "test_a_run_writes_its_files",
+    "variant": "test_the_recipes_variant_is_trained",
+    "dataset": "test_errors_name_missing_datasets",
     "image_size": "test_wrong_recipes_are_refused",
-    "eval_crop": "test_the_evaluation_crop_is_what_is_seen",
-    "max_damaged": "test_too_many_damaged_images_stop_the_training",
-    "validation_split": "test_the_validation_split_is_what_is_scored",
-    "teacher": "test_another_teacher_teaches_otherwise",
-    "start": "test_a_run_starts_from_weights",
+    "eval_crop": "test_eval_crop_is_the_center_crop_ratio",
+    "max_damaged": "test_too_many_unreadable_images_stop_training",
+    "validation_split": "test_scores_are_of_the_validation_split",
+    "teacher": "test_another_teacher_changes_the_losses",
+    "start": "test_a_run_starts_from_given_weights",
     "new_heads": "test_new_heads_are_new_for_the_same_number_of_classes",
     "classes": "test_invalid_settings_fail_before_training",
-    "token": "test_a_class_head_learns_from_a_teacher_too",
-    "accumulate": "test_a_batch_in_parts_is_the_same_batch",
+    "token": "test_a_class_head_can_learn_from_a_teacher",
+    "accumulate": "test_accumulation_gives_equal_losses",
     "ema": "test_a_moving_average_is_kept_beside_the_weights",
-    "strategy": "test_a_recipe_on_two_replicas_is_that_on_one_device",
-    "save_minutes": "test_a_killed_run_comes_to_the_very_same",
+    "strategy": "test_two_replicas_match_one_device",
+    "save_minutes": "test_a_killed_run_gives_identical_results",
     "keep": "test_the_last_checkpoints_are_kept",
-    "run_eagerly": "test_eager_graph_and_xla_give_the_same_losses",
-    "jit_compile": "test_eager_graph_and_xla_give_the_same_losses",
+    "run_eagerly": "test_eager_graph_and_xla_give_equal_losses",
+    "jit_compile": "test_eager_graph_and_xla_give_equal_losses",
 }
 
 
@@ -150,7 +149,7 @@ def test_every_field_changes_the_training(teacher, eager, tmp_path, data_dir, fi
 
 
 @pytest.mark.slow
-def test_another_teacher_teaches_otherwise(teacher, eager, tmp_path, data_dir):
+def test_another_teacher_changes_the_losses(teacher, eager, tmp_path, data_dir):
     keras.utils.set_random_seed(9)
     kd.build("regnety_digits").save(tmp_path / "other.keras")
     settings = [*MODES["eager"], f"teacher={tmp_path / 'other.keras'}"]
@@ -158,7 +157,7 @@ def test_another_teacher_teaches_otherwise(teacher, eager, tmp_path, data_dir):
 
 
 @pytest.mark.slow
-def test_the_validation_split_is_what_is_scored(teacher, tmp_path, data_dir):
+def test_scores_are_of_the_validation_split(teacher, tmp_path, data_dir):
     def scores(split):
         losses_of(teacher, tmp_path / split, data_dir, *MODES["eager"], f"validation_split={split}")
         return columns(tmp_path / split, "val_accuracy", "val_loss")
@@ -167,8 +166,8 @@ def test_the_validation_split_is_what_is_scored(teacher, tmp_path, data_dir):
 
 
 @pytest.mark.slow
-def test_a_batch_in_parts_is_the_same_batch(teacher, tmp_path, data_dir):
+def test_accumulation_gives_equal_losses(teacher, tmp_path, data_dir):
     settings = [*MODES["graph"], "accumulate=4", "drop_path=0"]
-    parts = losses_of(teacher, tmp_path / "parts", data_dir, *settings)
-    whole = losses_of(teacher, tmp_path / "whole", data_dir, *settings[:1], "drop_path=0")
-    np.testing.assert_allclose(parts, whole, rtol=1e-5)
+    accumulated = losses_of(teacher, tmp_path / "accumulated", data_dir, *settings)
+    at_once = losses_of(teacher, tmp_path / "at_once", data_dir, *settings[:1], "drop_path=0")
+    np.testing.assert_allclose(accumulated, at_once, rtol=1e-5)

@@ -1,5 +1,5 @@
-"""Every recipe of the paper, as far as it goes without ImageNet: its model, its data, its optimizer
-and, of each family, a step."""
+"""Every recipe of the paper as far as it goes without ImageNet: its model, its data, its optimizer;
+and a step of each family."""
 
 import dataclasses
 import functools
@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 import keras_deit as kd
+from keras_deit.configs.imagenet import IMAGENET
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.data import datasets
-from keras_deit.training.from_recipe import compile_for, model_for
-from keras_deit.training.optimization import learning_rate
+from keras_deit.training import from_recipe
+from keras_deit.training.from_recipe import learning_rate
 
-PAPER = [name for name in kd.RECIPES if not name.startswith("digits")]
+PAPER = list(IMAGENET)
 FAMILIES = ("", "_soft", "_hard", "_distilled", "_384", "_distilled_384")
 
 
@@ -55,38 +56,40 @@ def imagenet(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["tiny", "small", "base"])
+@pytest.mark.parametrize("size", sorted({name.split("_")[1] for name in PAPER}))
 def test_every_recipe_builds_its_model_data_and_optimizer(size, imagenet):
-    names = ("variant", "image_size", "mode", "drop_path", "dropout")
+    names = ("variant", "image_size", "drop_path", "dropout")  # what a model depends on
 
     @functools.lru_cache(maxsize=1)
-    def model(*fields):
+    def model_of(*fields):
         row = dataclasses.replace(kd.RECIPES["deit_tiny"], **dict(zip(names, fields, strict=True)))
-        return model_for(row, train.class_names)
+        return from_recipe._model(row, train.class_names)
 
     def fields(name):
         return [getattr(kd.RECIPES[name], field) for field in names]
 
-    rows = [name for name in PAPER if name.startswith(f"deit_{size}")]
-    assert len(rows) >= 7
+    rows = [name for name in PAPER if name.split("_")[1] == size]
     for name in sorted(rows, key=lambda name: str(fields(name))):
         row = kd.RECIPES[name]
         train = kd.data.train(row, imagenet)
         assert (train.info.images, train.num_classes, train.steps) == (8, 1000, 1), name
         assert train.element_spec[0].shape[1:] == (row.image_size, row.image_size, 3), name
-        made = model(*fields(name))
-        assert made.image_size == (row.image_size,) * 2
-        assert abs(made.count_params() / VARIANTS[row.variant].params - 1) < 0.1, name
-        compile_for(made, row, None, train.steps)
+
+        model = model_of(*fields(name))
+        assert model.image_size == (row.image_size,) * 2
+        assert abs(model.count_params() / VARIANTS[row.variant].params - 1) < 0.1, name
+
+        from_recipe._compile(row, model, None, train.steps)
         kinds = {"adamw": "AdamW", "sgd": "SGD", "lamb": "Lamb"}
-        assert type(made.optimizer).__name__ == kinds[row.optimizer]
-        assert made.optimizer.built
-        assert bool(made.optimizer.use_ema) == bool(row.ema)
+        assert type(model.optimizer).__name__ == kinds[row.optimizer]
+        assert model.optimizer.built
+        assert bool(model.optimizer.use_ema) == bool(row.ema)
 
 
-def test_the_papers_numbers():
+def test_recipes_have_the_papers_values():
     tuned = kd.RECIPES["deit_base_384"]
-    assert (tuned.epochs, tuned.batch_size, tuned.mode) == (30, 512, "evaluation")
+    assert (tuned.epochs, tuned.batch_size) == (30, 512)
+    assert tuned.drop_path == tuned.dropout == 0
     assert learning_rate(tuned) == tuned.min_lr == 5e-6
     assert learning_rate(kd.RECIPES["deit_small_distilled"]) == 1e-3
     soft = kd.RECIPES["deit_base_soft"]

@@ -1,3 +1,5 @@
+"""A training run: its files, its errors, what it starts from and what it returns."""
+
 import csv
 import dataclasses
 import json
@@ -21,7 +23,7 @@ def run(tmp_path_factory, data_dir):
     return workdir, model
 
 
-def test_a_run_leaves_its_files(run):
+def test_a_run_writes_its_files(run):
     workdir, model = run
     files = {path.name for path in workdir.iterdir()}
     texts = {"plan.json", "metrics.csv", "report.md", "scores.json", "curves.png", ".lock"}
@@ -42,7 +44,7 @@ def test_a_run_leaves_its_files(run):
     assert set(rows[0]) == columns | {"epoch", "learning_rate", "images_per_second"}
 
 
-def test_a_finished_run_is_given_back_not_repeated(run, data_dir, capsys):
+def test_a_finished_run_is_returned_without_training(run, data_dir, capsys):
     workdir, model = run
     before = (workdir / "last.keras").stat().st_mtime_ns
     again = kd.train(recipe("digits_hard", "drop_path=0.3"), workdir, data_dir)
@@ -52,27 +54,27 @@ def test_a_finished_run_is_given_back_not_repeated(run, data_dir, capsys):
 
 
 def test_a_workdir_belongs_to_one_recipe(run, data_dir):
-    with pytest.raises(kd.UserError, match=r"another recipe \(epochs 2 -> 3\)"):
+    with pytest.raises(kd.UserError, match=r"a different recipe \(epochs 2 -> 3\)"):
         kd.train(recipe("digits_hard", "drop_path=0.3", "epochs=3"), run[0], data_dir)
 
 
 EAGER = "run_eagerly=true"
 
 
-def test_the_variant_is_what_is_trained(run):
+def test_the_recipes_variant_is_trained(run):
     assert json.loads((run[0] / "plan.json").read_text())["run"]["model"].startswith(
         "deit_digits_distilled, "
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "says"),
+    ("name", "settings", "message"),
     [
         ("digits_none", ["variant=deit_huge"], "unknown variant 'deit_huge': expected one of"),
         ("digits_hard", ["teacher=nobody"], "checkpoint file, or a recipe: digits_teacher"),
         ("digits_hard", ["teacher=nothing.keras"], "nothing.keras': expected a published"),
         ("digits_none", ["variant=deit_tiny_patch16_224"], "not a whole number of 16-pixel patch"),
-        ("digits_none", ["dataset=no_such_set"], "no data set 'no_such_set'"),
+        ("digits_none", ["dataset=no_such_set"], "no dataset 'no_such_set'"),
         ("digits_none", ["train_split=training"], "train, validation, test"),
         ("digits_none", ["train_split=train[:0]"], "it has train, validation, test"),
         ("digits_none", ["crop=padded", "pad=9"], "at most the image's side, 8"),
@@ -81,63 +83,66 @@ def test_the_variant_is_what_is_trained(run):
         ("digits_teacher", ["accumulate=2"], "cannot accumulate gradients"),
     ],
 )
-def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, says):
-    with pytest.raises(kd.UserError, match=says) as error:
+def test_wrong_recipes_are_refused(tmp_path, data_dir, name, settings, message):
+    with pytest.raises(kd.UserError, match=message) as error:
         kd.train(kd.override(kd.RECIPES[name], settings), tmp_path, data_dir)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "metrics.csv").exists()
 
 
 @pytest.mark.slow
-def test_weights_that_are_no_numbers_at_the_end_are_no_success(tmp_path, data_dir):
-    wild = ["lr=1e29", "warmup_epochs=0", "epochs=1", "passes=1", EAGER]
-    says = r"the validation loss is nan after epoch 1, step 1; there is no checkpoint yet"
-    with pytest.raises(kd.UserError, match=says):
-        kd.train(recipe("digits_none", *wild), tmp_path, data_dir, quiet=True)
+def test_nan_weights_at_the_end_fail_the_run(tmp_path, data_dir):
+    diverging = ["lr=1e29", "warmup_epochs=0", "epochs=1", "passes=1", EAGER]
+    message = r"the validation loss is nan after epoch 1, step 1; there is no checkpoint yet"
+    with pytest.raises(kd.UserError, match=message):
+        kd.train(recipe("digits_none", *diverging), tmp_path, data_dir, quiet=True)
     assert not (tmp_path / "last.keras").exists()
 
 
-def test_the_rate_is_that_of_the_batch_there_is(tmp_path, data_dir):
+def test_the_learning_rate_is_for_the_effective_batch(tmp_path, data_dir):
     settings = ["batch_size=512", "passes=1", "epochs=1", "optimizer=sgd", "momentum=0"]
     kd.train(recipe("digits_none", *settings), tmp_path, data_dir, quiet=True)
     run = json.loads((tmp_path / "plan.json").read_text())["run"]
-    assert run["batch"] == "90 on 1 device (all there are, fewer than 512)"
+    assert run["devices"] == "1 CPU device"
+    assert run["batch"] == "90 images (all there are, fewer than 512)"
     assert "0.00703125 at 90" in run["learning rate"]
     with pytest.raises(kd.UserError, match="batch_size=90: expected a multiple of accumulate=64"):
-        kd.train(recipe("digits_none", *settings, "accumulate=64"), tmp_path / "parts", data_dir)
+        kd.train(recipe("digits_none", *settings, "accumulate=64"), tmp_path / "micro", data_dir)
 
 
-def test_checkpoints_of_another_recipe_are_not_gone_on_from(tmp_path, data_dir):
+def test_checkpoints_of_another_recipe_are_not_resumed(tmp_path, data_dir):
     kd.train(recipe("digits_none", "epochs=1", "passes=1"), tmp_path, data_dir, quiet=True)
     for name in ("plan.json", "last.keras"):
         (tmp_path / name).unlink()
-    with pytest.raises(kd.UserError, match=r"belongs to another recipe \(seed 0 -> 1\)"):
+    with pytest.raises(kd.UserError, match=r"started with a different recipe \(seed 0 -> 1\)"):
         kd.train(recipe("digits_none", "epochs=1", "passes=1", "seed=1"), tmp_path, data_dir)
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path, data_dir):
-    says = r"the loss is (nan|inf) after epoch 1, step \d; there is no checkpoint yet: in another"
-    with pytest.raises(kd.UserError, match=says):
+def test_a_nan_loss_stops_the_run(tmp_path, data_dir):
+    message = (
+        r"the loss is (nan|inf) after epoch 1, step \d; there is no checkpoint yet: in another"
+    )
+    with pytest.raises(kd.UserError, match=message):
         kd.train(recipe("digits_none", "lr=1e29", "warmup_epochs=0", EAGER), tmp_path, data_dir)
     assert not (tmp_path / "last.keras").exists()
 
 
-def test_a_run_starts_from_weights(run, tmp_path, data_dir):
+def test_a_run_starts_from_given_weights(run, tmp_path, data_dir):
     start = run[0] / "best.keras"
-    still = ["lr=1e-12", "warmup_lr=0", "min_lr=0", "weight_decay=0", "epochs=1"]
-    row = recipe("digits_none", f"start={start}", "variant=deit_digits_distilled", *still)
+    frozen = ["lr=1e-12", "warmup_lr=0", "min_lr=0", "weight_decay=0", "epochs=1"]
+    row = recipe("digits_none", f"start={start}", "variant=deit_digits_distilled", *frozen)
     model = kd.train(row, tmp_path, data_dir, quiet=True)
     for one, two in zip(model.get_weights(), kd.load(start).get_weights(), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-7)
 
 
-def test_a_class_head_learns_from_a_teacher_too(run, tmp_path, data_dir):
+def test_a_class_head_can_learn_from_a_teacher(run, tmp_path, data_dir):
     teacher = f"teacher={run[0] / 'teacher' / 'last.keras'}"
     row = recipe("digits_hard", "variant=deit_digits", "token=false", teacher)
     assert not kd.train(row, tmp_path, data_dir, quiet=True).distilled
     assert "through the class head" in (tmp_path / "report.md").read_text()
-    with pytest.raises(kd.UserError, match="which token=False leaves untaught"):
+    with pytest.raises(kd.UserError, match="which token=False leaves untrained"):
         kd.train(recipe("digits_hard", "token=false", teacher), tmp_path / "both", data_dir)
 
 
@@ -151,7 +156,7 @@ def test_a_moving_average_is_kept_beside_the_weights(tmp_path, data_dir):
     assert "| average |" in (tmp_path / "report.md").read_text()
 
 
-def test_a_regnet_is_no_student(run, tmp_path, data_dir):
+def test_a_regnet_cannot_be_distilled(run, tmp_path, data_dir):
     teacher = f"teacher={run[0] / 'teacher' / 'last.keras'}"
     with pytest.raises(kd.UserError, match="no distillation token"):
         kd.train(recipe("digits_hard", "variant=regnety_digits", teacher), tmp_path, data_dir)
@@ -165,13 +170,13 @@ def test_an_unusable_workdir_is_named(tmp_path, data_dir):
         kd.train(recipe(), tmp_path / "file" / "run", data_dir)
     for content in ("[]", '{"recipe": 5}', '{"recipe": null}'):
         (tmp_path / "plan.json").write_text(content)
-        with pytest.raises(kd.UserError, match="not a plan of ours"):
+        with pytest.raises(kd.UserError, match="was not written by keras_deit"):
             kd.train(recipe(), tmp_path, data_dir)
     with pytest.raises(kd.UserError, match="an empty workdir"):
         kd.train(recipe(), "", data_dir)
 
 
-def test_a_file_that_is_no_model_runs_nothing(tmp_path):
+def test_a_file_that_is_no_model_is_refused(tmp_path):
     for content in (b"", b"not a model", b"\x80\x04cos\nsystem\n."):
         (tmp_path / "bad.keras").write_bytes(content)
         with pytest.raises(kd.UserError, match=r"bad\.keras"):

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
-from keras_deit.evaluation.prediction import names, predict
-from keras_deit.training.optimization import learning_rate
+from keras_deit.training.from_recipe import learning_rate
 from keras_deit.weights.names import variables
 from tests.conftest import TINY
 from transfer import TASKS, finetune, recipe
@@ -263,26 +262,3 @@ def test_class_names_are_saved_with_the_model(tiny, tmp_path):
         assert kd.load(tmp_path / path).class_names == tiny.class_names
     with pytest.raises(kd.UserError, match="expected a name for each of 5"):
         kd.DeiT(8, 2, 8, 1, 2, num_classes=5, class_names=["a"])
-
-
-def test_predictions_are_the_models_and_unreadable_files_have_a_reason(tmp_path, tiny, photographs):
-    from PIL import Image
-
-    paths = [tmp_path / "a.png", tmp_path / "b.jpg", tmp_path / "none.png", tmp_path / "c.png"]
-    for path, photograph in zip((paths[0], paths[3]), photographs, strict=True):
-        Image.fromarray(photograph).save(path)
-    paths[1].write_text("no image")
-
-    predictions = list(predict(tiny, paths, crop=0.5))
-    assert [path for path, *_ in predictions] == paths
-    assert [image is None for _, image, _ in predictions] == [False, True, True, False]
-    assert "no known format" in predictions[1][2]
-    assert predictions[2][2] == "No such file or directory"
-    for _, image, probabilities in (predictions[0], predictions[3]):
-        logits = np.array(tiny(image[None]))[0]
-        expected = np.exp(logits) / np.exp(logits).sum()
-        np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
-    assert names(tiny)[4] == "class 4"
-
-    with pytest.raises(kd.UserError, match="expected image_size"):
-        next(predict(kd.build("regnety_digits"), paths))

@@ -1,0 +1,136 @@
+"""``ImageClassifier``: what DeiT, RegNetY and any further model family share."""
+
+import inspect
+
+import keras
+from keras import ops
+
+from keras_deit.distillation.trainer import DistillationTrainer
+from keras_deit.utils.errors import UserError
+from keras_deit.utils.validation import class_name_tuple, keras_arguments, positive_integers
+
+
+class ImageClassifier(DistillationTrainer, keras.Model):
+    """A Keras model from normalized images, float32 (batch, height, width, 3), to logits.
+
+    Calling it gives one float32 tensor (batch, num_classes), in training and in inference.
+    ``logits`` gives a list of such tensors, one per head.
+
+    A subclass is a family of architectures. It defines ``logits``, ``features``, ``fields`` and
+    the three methods for weight files below, makes all variables in ``build``, which the
+    constructor calls, keeps its class head as a ``Dense`` layer in the attribute ``head``, names
+    its layers as timm does, and has a row in ``keras_deit.models.factory.FAMILIES``. The attributes below tell the rest of the library what
+    the family can do, so that nothing else asks for its type.
+
+    Args:
+        num_classes: int. Outputs of each head.
+        class_names: list or tuple of str, or None. Class names in output order.
+        **kwargs: ``name``, ``dtype`` and ``trainable`` of a Keras model.
+
+    Raises:
+        UserError: ``num_classes`` is no positive integer, or not the number of ``class_names``.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import numpy as np
+        >>> model = kd.build("deit_digits_distilled")
+        >>> tuple(model.head_features(np.zeros((1, 8, 8, 3), "float32")).shape)  # 2 tokens of 64
+        (1, 128)
+        >>> model.class_labels[:2]
+        ('class 0', 'class 1')
+    """
+
+    supports_accumulation = False
+    """Whether the gradients of micro-batches add up to those of the batch: no batch statistics."""
+
+    distilled = False
+    """Whether there are a distillation token and a second head."""
+
+    image_size = None
+    """(height, width) in pixels, or None if the model takes images of any size."""
+
+    has_attention = False
+    """Whether the model has attention layers and ``attention_maps``."""
+
+    timm_arguments = {}  # noqa: RUF012 - Keras' own attributes are plain dicts too
+    """timm's constructor arguments, as str -> the name of the field with the same value."""
+
+    block_suffix = ""
+    """The end of the name, in timm's naming, of a parameter that each block has exactly once."""
+
+    def __init__(self, num_classes, class_names=None, **kwargs):
+        super().__init__(**keras_arguments(kwargs))
+        (self.num_classes,) = positive_integers(num_classes=num_classes)
+        self.class_names = class_name_tuple(class_names, self.num_classes)
+
+    def logits(self, images, training=False):
+        """A list of float32 (batch, num_classes) tensors, one per head."""
+        raise NotImplementedError
+
+    def features(self, images, training=False):
+        """The output of the last block, normalized or pooled as the heads need it."""
+        raise NotImplementedError
+
+    def head_features(self, images):
+        """What the heads see in inference, float32 (batch, width).
+
+        A distilled model has the distillation token's features after the class token's:
+        (batch, 2 * width).
+        """
+        return ops.cast(self.features(images), "float32")
+
+    @property
+    def class_labels(self):
+        """Printable class names, a tuple of str; "class 0", "class 1" ... if there are none."""
+        return self.class_names or tuple(f"class {i}" for i in range(self.num_classes))
+
+    @property
+    def fields(self):
+        """Constructor arguments that recreate this model, a dict of JSON values."""
+        raise NotImplementedError
+
+    def get_config(self):
+        return {**super().get_config(), **self.fields}
+
+    def get_compile_config(self):
+        """Empty: a saved model is the function, without optimizer, losses or teacher."""
+        return {}
+
+    # Weight files: what timm calls the model, and what a file must hold to be one.
+
+    def timm_config(self):
+        """timm's name of the architecture, a str, and its ``model_args``, a dict.
+
+        Raises:
+            UserError: timm cannot build this model.
+        """
+        raise UserError(
+            f"timm has no name for this {type(self).__name__}: save it as a .safetensors file"
+        )
+
+    @classmethod
+    def parameter_shapes(cls, fields):
+        """Shapes, by timm's names and in PyTorch's layout, of a few parameters which together fix
+        the memory that a model with these ``fields`` takes: a dict of tuples."""
+        raise NotImplementedError
+
+    @classmethod
+    def block_count(cls, fields):
+        """How many parameters of such a model end in ``block_suffix``, an int."""
+        raise NotImplementedError
+
+    @classmethod
+    def constructor_arguments(cls):
+        """Names of the constructor's arguments but Keras' own -> their defaults, a dict.
+
+        A required argument has ``inspect.Parameter.empty``. A subclass of a family has the
+        family's arguments too.
+        """
+        arguments = {}
+        for base in reversed(cls.__mro__):
+            if base is ImageClassifier or not issubclass(base, ImageClassifier):
+                continue
+            _, *parameters = inspect.signature(base.__init__).parameters.values()
+            named = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+            arguments |= {parameter.name: parameter.default for parameter in named}
+        return arguments

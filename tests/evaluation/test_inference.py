@@ -1,0 +1,38 @@
+"""Compiled inference."""
+
+import keras
+import numpy as np
+
+from keras_deit.evaluation import predictor
+
+
+def images(count):
+    return np.random.default_rng(count).normal(size=(count, 24, 16, 3)).astype("float32")
+
+
+def test_logits_are_those_of_the_model_for_any_batch_size(tiny):
+    predict = predictor(tiny)
+    for count in (3, 5, 1):
+        heads = predict(images(count))
+        assert len(heads) == 2
+        for head, expected in zip(heads, tiny.logits(images(count)), strict=True):
+            assert isinstance(head, np.ndarray)
+            np.testing.assert_allclose(head, np.array(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_are_those_of_the_model_at_the_call(tiny):
+    predict = predictor(tiny)
+    before = predict(images(2))[0]
+    tiny.head.bias.assign_add(keras.ops.ones(5))
+    np.testing.assert_allclose(predict(images(2))[0], before + 1, rtol=1e-5)
+
+
+def test_other_functions_of_the_model_are_compiled_too(tiny):
+    (tokens,) = predictor(tiny, lambda images: [tiny.features(images)])(images(2))
+    np.testing.assert_allclose(tokens, np.array(tiny.features(images(2))), rtol=1e-4, atol=1e-5)
+
+
+def test_any_keras_classifier_has_one_head():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    (logits,) = predictor(model)(np.ones((4, 3), "float32"))
+    np.testing.assert_allclose(logits, np.array(model(np.ones((4, 3)))), rtol=1e-6)

@@ -1,0 +1,47 @@
+"""Predictions for image files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_deit as kd
+from keras_deit.data.decode import decode
+from keras_deit.data.transforms import evaluation_view
+from keras_deit.evaluation.prediction import BATCH_SIZE, predict
+
+
+def test_unreadable_files_are_named_among_the_predictions(tmp_path, tiny, photographs):
+    paths = [tmp_path / "a.png", tmp_path / "b.jpg", tmp_path / "none.png", tmp_path / "c.png"]
+    for path, photograph in zip((paths[0], paths[3]), photographs, strict=True):
+        Image.fromarray(photograph).save(path)
+    paths[1].write_text("no image")
+
+    predictions = list(predict(tiny, paths, crop=0.5))
+    assert [path for path, *_ in predictions] == paths
+    assert [image is None for _, image, _ in predictions] == [False, True, True, False]
+    assert "no known format" in predictions[1][2]
+    assert predictions[2][2] == "No such file or directory"
+
+    for path, image, probabilities in (predictions[0], predictions[3]):
+        view = evaluation_view(decode(path.read_bytes()), tiny.image_size, 0.5)
+        np.testing.assert_array_equal(image, view)
+        exponentials = np.exp(np.array(tiny(image[None]))[0])
+        np.testing.assert_allclose(probabilities, exponentials / exponentials.sum(), rtol=1e-4)
+
+
+def test_images_are_predicted_in_batches_and_in_order(tmp_path, tiny):
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i:02}.png" for i in range(BATCH_SIZE + 1)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (24, 16, 3), np.uint8)).save(path)
+
+    predictions = list(predict(tiny, paths, crop=1))
+    assert [path for path, *_ in predictions] == paths
+    images = np.stack([image for _, image, _ in predictions])
+    assert len(np.unique(images, axis=0)) == len(paths)
+    np.testing.assert_allclose(sum(predictions[-1][2]), 1, rtol=1e-5)
+
+
+def test_model_without_a_size_needs_one():
+    with pytest.raises(kd.UserError, match="expected image_size"):
+        next(predict(kd.build("regnety_digits"), []))

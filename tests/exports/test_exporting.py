@@ -1,0 +1,125 @@
+"""``kd.export``: wrong arguments, files that disagree with their model, files that exist."""
+
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+import keras_deit as kd
+from keras_deit.exports import Report, exporting, formats, onnx_file, saved_model, table
+from keras_deit.exports.timing import median_milliseconds
+
+REPORT = Report(
+    path=pathlib.Path("model.tflite"),
+    runtime="LiteRT",
+    bytes=1_500_000,
+    difference=0.01,
+    agreement=0.5,
+    images=4,
+    higher_precision="",
+    milliseconds=1.0,
+    keras_milliseconds=2.0,
+)
+
+
+def test_disagreement_is_an_error_that_says_how_much():
+    with pytest.raises(
+        kd.UserError,
+        match=r"differ by 1\.0e-02 of their standard deviation, and 0\.0001 is allowed; nothing",
+    ):
+        exporting._judge(REPORT, "none", 0.99)
+    with pytest.raises(
+        kd.UserError, match=r"50\.0% of 4 images have the same top-1, and 99\.0% is expected"
+    ):
+        exporting._judge(REPORT, "dynamic", 0.99)
+    exporting._judge(REPORT, "float16", 0.99)
+    exporting._judge(REPORT, "dynamic", 0.4)
+    exporting._judge(REPORT, "dynamic", None)  # random images
+
+
+def test_file_that_disagrees_is_not_written(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "TOLERANCES", {"none": 0.0})
+    with pytest.raises(kd.UserError, match="nothing was written"):
+        kd.export(models["plain"], tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+IMAGES = np.zeros((2, 8, 8, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("model.pb", {}, "expected .tflite, .onnx, or no suffix"),
+        ("existing.onnx", {}, "exists: expected another name, or overwrite"),
+        ("folder", {"overwrite": True}, "is a folder, and no SavedModel"),
+        ("file", {"overwrite": True}, "is a file: expected the name of a folder"),
+        ("file/model.onnx", {}, "cannot write"),
+        ("model.onnx", {"quantize": "dynamic"}, "quantize=dynamic: expected a .tflite file"),
+        ("model.onnx", {"quantize": "int8", "calibration": IMAGES[:, :, :, :1]}, "expected"),
+        ("model.tflite", {"quantize": "int8"}, "expected calibration images"),
+        ("model.tflite", {"calibration": IMAGES}, "expected calibration images with int8"),
+        ("model.tflite", {"quantize": "int4"}, "expected none, float16, dynamic, int8"),
+        ("model.onnx", {"batch": 0}, "expected a number above 0"),
+        ("model.onnx", {"batch": None}, "expected a number above 0"),
+        ("model.onnx", {"images": IMAGES}, r"expected \(count, 16, 24, 3\)"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_write_nothing(models, tmp_path, name, options, message):
+    (tmp_path / "existing.onnx").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+
+    with pytest.raises(kd.UserError, match=message) as error:
+        kd.export(models["plain"], tmp_path / name, **options)
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "existing.onnx").read_text() == "mine"
+
+
+def test_unsupported_models_are_refused(tmp_path):
+    regnet = kd.RegNetY(stem=8, depths=(1,), widths=(8,), group_width=8, num_classes=5)
+    with pytest.raises(kd.UserError, match="expected a DeiT or RegNetY"):
+        kd.export(keras.Sequential([keras.Input((3,))]), tmp_path / "model.onnx")
+    with pytest.raises(kd.UserError, match="a RegNetY has no ONNX export"):
+        kd.export(regnet, tmp_path / "model.onnx", image_size=8)
+    with pytest.raises(kd.UserError, match="a RegNetY has no attention"):
+        kd.export(regnet, tmp_path / "model.tflite", attention=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", [saved_model, onnx_file], ids=lambda row: row.NAME)
+def test_existing_file_is_replaced_if_asked(models, exported, file_format, tmp_path):
+    existing, _ = exported("plain", file_format)
+    path = tmp_path / existing.name
+    copy = shutil.copytree if existing.is_dir() else shutil.copy
+    copy(existing, path)
+
+    images = np.random.default_rng(1).normal(size=(4, 24, 16, 3)).astype(np.float32)
+    kd.export(models["distilled"], path, overwrite=True)
+    expected = np.array(models["distilled"](images))
+    np.testing.assert_allclose(
+        formats.load(file_format, path)(images), expected, rtol=1e-3, atol=1e-4
+    )
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_table_has_a_row_for_each_report():
+    assert table([REPORT, REPORT]).splitlines() == [
+        "| file | runtime | MB | largest difference | same top-1 | ms | Keras, ms | ratio |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *["| model.tflite | LiteRT | 1.5 | 1.0e-02 | 50.0% of 4 | 1.0 | 2.0 | 0.50 |"] * 2,
+    ]
+
+
+def test_functions_are_timed_in_turn():
+    calls = []
+    milliseconds = median_milliseconds(lambda: calls.append("a"), lambda: calls.append("b"))
+    assert len(milliseconds) == 2
+    assert min(milliseconds) >= 0
+    assert calls[:4] == ["a", "b", "a", "b"]
+    assert calls.count("a") == calls.count("b") == 16  # the first is not timed

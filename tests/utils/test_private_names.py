@@ -1,0 +1,74 @@
+"""The installed Keras has the private names that the library relies on, as it expects them."""
+
+import importlib
+import inspect
+import pathlib
+
+import keras
+import pytest
+
+import keras_deit as kd
+from keras_deit.utils import jax_private, keras_private, tensorflow_private
+
+TESTED_VERSION = "3.15.1"  # of the lines in the tables
+NAMES = [*keras_private.NAMES, *tensorflow_private.NAMES, *jax_private.NAMES]
+
+
+def owner_of(entry):
+    module, _, name = entry.owner.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def advice(entry):
+    return (
+        f"Keras {keras.__version__} changed {entry.owner}.{entry.name} ({entry.source} in"
+        f" {TESTED_VERSION}), which is used by {entry.used_for}: read it there, adapt"
+        " keras_deit/utils/*_private.py, and widen the bound of Keras in requirements.txt and"
+        " pyproject.toml"
+    )
+
+
+def instances():
+    """Objects that have the attributes, by the class that owns them."""
+    model = kd.DeiT(16, patch_size=8, width=12, depth=1, heads=3, num_classes=5)
+    optimizer = keras.optimizers.AdamW(use_ema=True)
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer, "mse", metrics=["accuracy"])
+    symbolic = keras.layers.Dense(2)(keras.Input((3,)))
+    return [model, optimizer, symbolic]
+
+
+@pytest.fixture(scope="module")
+def objects():
+    return instances()
+
+
+@pytest.mark.parametrize("entry", NAMES, ids=lambda entry: entry.name)
+def test_keras_has_the_private_names_we_rely_on(entry, objects):
+    owner = owner_of(entry)
+    if entry.parameters is None:
+        (instance,) = [x for x in objects if isinstance(x, owner)]
+        assert hasattr(instance, entry.name), advice(entry)
+        return
+    method = getattr(owner, entry.name, None)
+    assert method is not None, advice(entry)
+    parameters = list(inspect.signature(method).parameters)
+    assert tuple(parameters[1:]) == entry.parameters, advice(entry)
+
+
+@pytest.mark.parametrize("entry", NAMES, ids=lambda entry: entry.name)
+def test_the_lines_in_the_tables_are_those_of_the_original(entry):
+    if keras.__version__ != TESTED_VERSION:
+        return
+    path, _, line = entry.source.rpartition(":")
+    file = pathlib.Path(keras.__file__).parent / path.removeprefix("keras/")
+    near = file.read_text().splitlines()[int(line) - 3 : int(line) + 2]
+    assert any(entry.name in text for text in near), entry
+
+
+def test_a_changed_name_is_explained():
+    entry = keras_private.PrivateName(
+        "keras.src.trainers.trainer.Trainer", "_gone", (), "trainer.py:1", "nothing"
+    )
+    with pytest.raises(AssertionError, match=r"changed .*_gone .* used by nothing: read it there"):
+        test_keras_has_the_private_names_we_rely_on(entry, [])
