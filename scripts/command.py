@@ -1,23 +1,24 @@
-"""How every command starts: quiet TensorFlow, one line for what a user can put right."""
+"""How every command starts and ends: TensorFlow kept silent, flags, one line for an error."""
 
 import contextlib
 import os
-import signal
 import sys
 import traceback
-import warnings
 
-from absl import app, flags, logging
+from scripts import quiet
 
-from scripts import quiet  # noqa: F401 - before anything that imports TensorFlow
+from absl import app, flags
 
-from keras_deit.utils.errors import UserError  # isort: skip
+from keras_deit.utils.errors import UserError
 
 
 def run(main, words=False):
-    """Parses the flags and calls ``main``, with the words that are no flags, if it takes any; a
-    wrong flag or a UserError ends in one line and exit code 2 (75: saved, the same goes on)."""
-    app.run(lambda rest: _guarded(main, rest[1:]), flags_parser=lambda argv: _parse(argv, words))
+    """Parses the flags and calls ``main``, with the arguments that are not flags if ``words``.
+
+    A wrong flag and a UserError end in one line and the error's exit code: 2, or 75 if the run is
+    saved and the same command resumes it. Ctrl-C ends in exit code 130.
+    """
+    app.run(lambda rest: _run_main(main, rest[1:]), flags_parser=lambda argv: _parse(argv, words))
 
 
 def _parse(argv, words):
@@ -25,15 +26,14 @@ def _parse(argv, words):
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         _fail(" ".join(str(error).split()))
+
     if rest[1:] and not words:
         _fail(f"unexpected {rest[1]!r}: expected --flag=value")
     return rest
 
 
-def _guarded(main, words):
-    logging.set_verbosity(logging.WARNING)  # TFDS would report every file it opens
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def _run_main(main, words):
+    quiet.begin_command()
     try:
         main(*words)
     except UserError as error:
@@ -41,7 +41,7 @@ def _guarded(main, words):
     except KeyboardInterrupt:
         _end(130)
     except BrokenPipeError:
-        _fail("what read the output is gone")
+        _fail("broken pipe: nothing reads the output any more")
     except Exception:
         traceback.print_exc()
         _end(1)

@@ -1,7 +1,6 @@
-"""An example for a device: python -m scripts.on_device --model=model.tflite photo.jpg
+"""Example for a device: python -m scripts.on_device --model=model.tflite photo.jpg
 
-It needs ai-edge-litert, numpy and Pillow, and neither TensorFlow nor Keras nor this package: take
-it along with the model, which tells it all that it has to know.
+It needs ai-edge-litert, numpy and Pillow alone: neither TensorFlow, Keras nor this package.
 """
 
 import argparse
@@ -14,40 +13,44 @@ from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
 
-def view(path, told):
-    """The image file as the model expects it, float32 (1, height, width, 3)."""
+def preprocess(path, metadata):
+    """An image file as the model's input, float32 (1, height, width, 3), as in evaluation."""
+    height, width = map(int, metadata["image_size"].split("x"))
+    mean, std = (np.float32(metadata[name].split(", ")) for name in ("mean", "std"))
     image = Image.open(path).convert("RGB")
-    height, width = map(int, told["image_size"].split("x"))
-    least = [int(side / float(told["crop"])) for side in (width, height)]
+
+    # The smallest size of the same aspect ratio whose center crop covers the input.
+    least = [int(side / float(metadata["crop"])) for side in (width, height)]
     scale = min(side / wanted for side, wanted in zip(image.size, least, strict=True))
-    half = 0.5 if height != width else 1e-6  # sizes are rounded as in the evaluation
-    whole = [int(side / scale + half) for side in image.size]
-    left, top = round((whole[0] - width) / 2), round((whole[1] - height) / 2)
-    image = image.resize(whole, Image.Resampling.BICUBIC)
-    image = image.crop((left, top, left + width, top + height))
-    mean, std = (np.float32(told[name].split(", ")) for name in ("mean", "std"))
-    return ((np.asarray(image, np.float32) / 255 - mean) / std)[None]
+    half = 0.5 if height != width else 1e-6  # the evaluation rounds square sizes down
+    resized = [int(side / scale + half) for side in image.size]
+    image = image.resize(resized, Image.Resampling.BICUBIC)
+    left, top = round((resized[0] - width) / 2), round((resized[1] - height) / 2)
+    pixels = np.asarray(image.crop((left, top, left + width, top + height)), np.float32)
+    return ((pixels / 255 - mean) / std)[None]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("images", nargs="+")
-    asked = parser.parse_args()
-    archive = zipfile.ZipFile(asked.model)
-    told, names = json.loads(archive.read("metadata.json")), archive.read("labels.txt").decode()
-    names = names.splitlines()
-    interpreter = Interpreter(asked.model)
+    arguments = parser.parse_args()
+    with zipfile.ZipFile(arguments.model) as archive:
+        metadata = json.loads(archive.read("metadata.json"))
+        class_names = archive.read("labels.txt").decode().splitlines()
+
+    interpreter = Interpreter(arguments.model)
     interpreter.allocate_tensors()
-    into, out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    for path in asked.images:
-        interpreter.set_tensor(into["index"], view(path, told))
+    model_input = interpreter.get_input_details()[0]["index"]
+    model_output = interpreter.get_output_details()[0]["index"]
+    for path in arguments.images:
+        interpreter.set_tensor(model_input, preprocess(path, metadata))
         interpreter.invoke()
-        logits = interpreter.get_tensor(out["index"])[0]
-        shares = np.exp(logits - logits.max())
-        shares /= shares.sum()
-        best = np.argsort(-shares)[:3]
-        print(f"{path}: {', '.join(f'{names[i]} {shares[i]:.1%}' for i in best)}")
+        logits = interpreter.get_tensor(model_output)[0]
+        probabilities = np.exp(logits - logits.max())
+        probabilities /= probabilities.sum()
+        best = np.argsort(-probabilities)[:3]
+        print(f"{path}: {', '.join(f'{class_names[i]} {probabilities[i]:.1%}' for i in best)}")
 
 
 if __name__ == "__main__":

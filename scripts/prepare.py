@@ -1,15 +1,17 @@
-"""Prepares a data set: python -m scripts.prepare --dataset=cifar10 --data_dir=data"""
+"""Prepares a dataset: python -m scripts.prepare --dataset=cifar10 --data_dir=data"""
 
 import pathlib
 
+from scripts import command
+
 from absl import flags
 
-from scripts import command  # before TensorFlow
+from keras_deit.data.datasets import prepare
 
-from keras_deit.data.datasets import prepare  # isort: skip
-
-DATASET = flags.DEFINE_string("dataset", None, "A TFDS name or one of ours.", required=True)
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
+DATASET = flags.DEFINE_string(
+    "dataset", None, "TFDS name, or one of this package's own datasets.", required=True
+)
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS' datasets.")
 
 
 def main():

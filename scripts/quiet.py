@@ -1,29 +1,48 @@
-"""TensorFlow, imported without what its C++ says of drivers before it reads a log level."""
+"""Imports TensorFlow without the messages of its C++ code, which it prints before it reads the log
+level. Importing this module does it, so that every command's first import is this one."""
 
 import logging
 import os
 import signal
 import tempfile
+import warnings
 
-signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # until a command begins
+import absl.logging
 
 
 def import_tensorflow():
-    """With stderr shown only where it fails."""
+    """Imports TensorFlow. Standard error is held back, and shown if the import fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)  # C++ writes to the descriptor, not to sys.stderr
         try:
             import tensorflow  # noqa: F401
         except BaseException:
-            said.seek(0)
-            os.write(stderr, said.read())
+            held_back.seek(0)
+            os.write(stderr, held_back.read())
             raise
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it counts functions made in a loop
+
+    # It warns of functions that are made in a loop, which here is on purpose.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
+def exit_on_interrupt():
+    """Until a command begins, Ctrl-C ends the process with exit code 130 and no traceback."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+
+def begin_command():
+    """From here on Ctrl-C raises KeyboardInterrupt, as usual in Python. Warnings are one line, and
+    TFDS no longer reports every file that it opens."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    absl.logging.set_verbosity(absl.logging.WARNING)
+
+
+exit_on_interrupt()
 import_tensorflow()

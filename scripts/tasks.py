@@ -1,27 +1,46 @@
-"""Prints the transfer tasks as a Markdown table: python -m scripts.tasks"""
+"""Prints the transfer tasks as a Markdown table: python -m scripts.tasks
 
-from scripts import command  # before TensorFlow
+A star marks a setting that the authors did not publish: it is ours.
+"""
 
-from keras_deit.training.optimization import learning_rate  # isort: skip
+from scripts import command
+
+from keras_deit.training.from_recipe import learning_rate
+from keras_deit.utils import tables
 from transfer import TASKS, recipe
-from transfer.results import METRICS
+from transfer.results import METRIC_TITLES
 
-SIZES = [f"deit_{size}_patch16_224" for size in ("base", "small", "tiny")]
-HEAD = "task | data set | classes | training | scored on | metric | optimizer | epochs | batch"
-HEAD += " | rate at 512 | scaled, B | S | Ti"
+MODELS = ("deit_base_patch16_224", "deit_small_patch16_224", "deit_tiny_patch16_224")
+TEXT_COLUMNS = ("task", "dataset", "training split", "evaluation split", "metric", "optimizer")
+NUMBER_COLUMNS = ("classes", "epochs", "batch", "lr at 512", "lr of B", "lr of S", "lr of Ti")
 
 
 def main():
-    print(f"| {HEAD} |\n|{' --- |' * 2} ---: |{' --- |' * 4}{' ---: |' * 6}")
-    for name, task in TASKS.items():
-        base, *_ = rows = [recipe(task, model) for model in SIZES]
-        stars = {field: "*" * (field not in task.said) for field in ("lr", "epochs", "batch_size")}
-        rates = [learning_rate(row) for row in rows]
-        cells = [f"`{name}`", task.dataset, f"{task.classes:,}", task.train, task.evaluation]
-        cells += [METRICS[task.metric], base.optimizer + stars["lr"]]
-        cells += [f"{base.epochs}{stars['epochs']}", f"{base.batch_size}{stars['batch_size']}"]
-        cells += [f"{base.lr:.3g}{stars['lr']}", f"{rates[0]:.3g}{stars['lr']}"]
-        print(f"| {' | '.join([*cells, *(f'{rate:.3g}*' for rate in rates[1:])])} |")
+    rows = [_cells(name, task) for name, task in TASKS.items()]
+    print(tables.markdown((*TEXT_COLUMNS, *NUMBER_COLUMNS), rows, left=len(TEXT_COLUMNS)))
+
+
+def _cells(name, task):
+    base, small, tiny = (recipe(task, model) for model in MODELS)
+
+    def star(field):
+        return "" if field in task.published_settings else "*"
+
+    return [
+        f"`{name}`",
+        task.dataset,
+        task.train_split,
+        task.evaluation_split,
+        METRIC_TITLES[task.metric],
+        base.optimizer + star("lr"),  # a rate is that of an optimizer
+        f"{task.classes:,}",
+        f"{base.epochs}{star('epochs')}",
+        f"{base.batch_size}{star('batch_size')}",
+        f"{base.lr:.3g}{star('lr')}",
+        f"{learning_rate(base):.3g}{star('lr')}",
+        f"{learning_rate(small):.3g}*",
+        f"{learning_rate(tiny):.3g}*",
+    ]
 
 
 if __name__ == "__main__":

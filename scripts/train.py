@@ -1,14 +1,14 @@
 """Trains a recipe: python -m scripts.train --recipe=digits_hard --workdir=runs/hard"""
 
+from scripts import command
+
 from absl import flags
 
-from scripts import command  # before TensorFlow
+import keras_deit as kd
 
-import keras_deit as kd  # isort: skip
-
-RECIPE = flags.DEFINE_enum("recipe", None, list(kd.RECIPES), "What to train.", required=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder for all the run writes.", required=True)
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
+RECIPE = flags.DEFINE_enum("recipe", None, list(kd.RECIPES), "Recipe to train.", required=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run's files.", required=True)
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS' datasets.")
 SET = flags.DEFINE_multi_string("set", [], "field=value: a field of the recipe; repeatable.")
 
 

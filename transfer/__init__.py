@@ -1,4 +1,4 @@
-"""Transfer: models fine-tuned on the data sets of the paper, on others, and on one's own images."""
+"""Transfer: fine-tuning on the paper's datasets, on others, and on a user's own images."""
 
 from transfer.finetuning import finetune, recipe
 from transfer.tasks import TASKS, Task

@@ -1,84 +1,96 @@
-"""A person's own images, looked at before they are trained on."""
+"""Checks a user's image folder before training: its classes, and which images are unreadable."""
 
 import collections
 import functools
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-
-import keras
 
 from keras_deit.data import datasets
-from keras_deit.utils.errors import Unreadable, UserError
+from keras_deit.data.reading import read_images
+from keras_deit.utils import logs, tables
+from keras_deit.utils.errors import UserError
+from keras_deit.utils.progress import progress_bar
 
-SHOWN = 10  # names in a message
+NAMED_IN_MESSAGE = 10  # unreadable images, at most
 
 
-def examine(recipe, quiet=False):
-    """Reads every image of a recipe's folder, says how many there are of each class in each part,
-    and names those that cannot be read, which the training leaves out.
+def examine(recipe):
+    """Reads every image of a recipe's folder, prints how many each class has in each split, and
+    warns of unreadable images, which training leaves out.
+
+    Args:
+        recipe: a ``Recipe`` whose dataset is ``folder:<path>``.
 
     Raises:
-        UserError: one class alone, too many images that cannot be read, or all those of a class.
+        UserError: there is a single class, more than ``max_damaged`` images are unreadable, or all
+            those of one class.
     """
     splits = dict.fromkeys((recipe.train_split, recipe.validation_split))
-    _examined(recipe.dataset, tuple(splits), recipe.max_damaged, quiet)
+    _examined(recipe.dataset, tuple(splits), recipe.max_damaged)
 
 
-@functools.cache  # for several models and seeds
-def _examined(dataset, splits, max_damaged, quiet):
-    parts = {split: datasets.load(dataset, split) for split in splits}
-    names = parts[splits[0]].class_names
-    if len(names) < 2:
+@functools.cache  # several models and seeds train on the same folder
+def _examined(dataset_name, splits, max_damaged):
+    datasets_by_split = {split: datasets.load(dataset_name, split) for split in splits}
+    class_names = datasets_by_split[splits[0]].class_names
+    if len(class_names) < 2:
         raise UserError(
-            f"{dataset} has one class, {names[0]}: expected two or more, a folder of images for"
-            " each"
+            f"{dataset_name} has one class, {class_names[0]}: expected two or more, a folder of"
+            " images for each"
         )
-    total = sum(map(len, parts.values()))
-    bar = keras.utils.Progbar(total, unit_name="image", verbose=0 if quiet else 1)
-    counts, reasons = {}, []
-    for split, part in parts.items():
-        counts[split] = collections.Counter()
-        for label, reason in _read(part, bar):
-            counts[split][label] += reason is None
-            reasons += [reason] if reason else []
-    if not quiet:
-        print(_table(names, counts), flush=True)
+
+    counts, reasons = _count_readable(datasets_by_split)
+    logs.info(_table(class_names, counts))
+
     if reasons:
-        more = f" and {len(reasons) - SHOWN} more" * (len(reasons) > SHOWN)
-        text = (
-            f"{len(reasons)} of {total} images cannot be read: {'; '.join(reasons[:SHOWN])}{more}"
-        )
+        total = sum(map(len, datasets_by_split.values()))
+        text = _unreadable_text(reasons, total)
         if len(reasons) > max_damaged:
             raise UserError(f"{text}: remove or replace them, or set max_damaged")
         warnings.warn(f"{text}: they are left out", stacklevel=2)
+
+    _check_every_class(dataset_name, class_names, counts)
+
+
+def _count_readable(datasets_by_split):
+    """The number of readable images, by split and label, and the reasons of the others."""
+    counts = {}
+    reasons = []
+    bar = progress_bar(sum(map(len, datasets_by_split.values())), "image")
+
+    for split, dataset in datasets_by_split.items():
+        counts[split] = collections.Counter()
+        for index, _, reason in read_images(dataset.__getitem__, range(len(dataset))):
+            label = dataset.source.files[index][1]
+            counts[split][label] += reason is None  # 0 too: a class without any must be listed
+            if reason is not None:
+                reasons.append(reason)
+            bar.add(1)
+
+    return counts, reasons
+
+
+def _unreadable_text(reasons, total):
+    named = "; ".join(reasons[:NAMED_IN_MESSAGE])
+    rest = len(reasons) - NAMED_IN_MESSAGE
+    more = f" and {rest} more" if rest > 0 else ""
+
+    return f"{len(reasons)} of {total} images cannot be read: {named}{more}"
+
+
+def _check_every_class(dataset_name, class_names, counts):
+    """Raises UserError if a class has no readable image in a split."""
     for split, count in counts.items():
-        gone = [names[label] for label in sorted(count) if not count[label]]
-        if gone:
+        missing = [class_names[label] for label in sorted(count) if not count[label]]
+        if missing:
             raise UserError(
-                f"{dataset}: none of the images of {', '.join(gone)} for {split} can be"
+                f"{dataset_name}: none of the images of {', '.join(missing)} for {split} can be"
                 " read: replace them, or remove the class"
             )
 
 
-def _read(part, bar):
-    """(label, None or why it cannot be read) of each image."""
-
-    def one(index):
-        label = part.source.files[index][1]
-        try:
-            part[index]
-        except Unreadable as error:
-            return label, str(error)
-        return label, None
-
-    with ThreadPoolExecutor() as pool:
-        for found in pool.map(one, range(len(part))):
-            bar.add(1)
-            yield found
-
-
-def _table(names, counts):
-    lines = [f"| class | {' | '.join(counts)} |", f"| --- |{' ---: |' * len(counts)}"]
-    for label, name in enumerate(names):
-        lines.append(f"| {name} | {' | '.join(str(count[label]) for count in counts.values())} |")
-    return "\n".join(lines)
+def _table(class_names, counts):
+    rows = [
+        [name, *(count[label] for count in counts.values())]
+        for label, name in enumerate(class_names)
+    ]
+    return tables.markdown(["class", *counts], rows)

@@ -1,151 +1,215 @@
-"""What frozen features are good for: a linear classifier and nearest neighbours on them."""
+"""Probes: a linear classifier and nearest neighbors on a model's frozen features."""
 
 import dataclasses
 import json
 import pathlib
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
-import keras
 import numpy as np
 
 import keras_deit as kd
 from keras_deit.data import datasets
-from keras_deit.data.reading import too_many_unreadable
+from keras_deit.data.reading import UnreadableImages, read_images
 from keras_deit.data.seeding import SUBSET, generator
 from keras_deit.data.transforms import evaluation_view
+from keras_deit.distribution import Strategy
 from keras_deit.evaluation.inference import predictor
 from keras_deit.training.run import check_classes
+from keras_deit.utils import logs
 from keras_deit.utils.files import atomic_write_json
-from transfer.finetuning import prepare, recipe, same_file
+from keras_deit.utils.progress import progress_bar
+from transfer.finetuning import check_start_file, prepare, recipe
+from transfer.tasks import find
 
-METHODS = ("linear", "neighbours")
-STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # of the linear classifier, sklearn's C
-NEIGHBOURS = 10
+METHODS = ("linear", "neighbors")
+STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # inverse regularization of the linear classifier, sklearn's C
+NEIGHBORS = 10
+HELD_OUT = 0.2  # of the training images, to choose a strength on
 BATCH = 64
 
 
 def probe(model, task, workdir, overrides=(), data_dir=None, quiet=False):
-    """Scores a model's features, as they are, on a task.
+    """Scores a model's frozen features on a task.
 
-    The features are those that the heads see, of the middle of each image: the class token, with
-    the distillation token beside it where there is one. The linear classifier is a logistic
-    regression on standardised features, of the strength in ``STRENGTHS`` that is best on a fifth of
-    the training images; the neighbours vote by their cosine distance.
+    The features are what the heads see of the middle of each image: the class token, joined by the
+    distillation token of a distilled model, or a convnet's pooled features. The linear classifier
+    is a logistic regression on standardized features, with the strength in ``STRENGTHS`` that is
+    best on a fifth of the training images. ``NEIGHBORS`` nearest training images vote, weighted by
+    their cosine distance.
 
     Args:
-        model: a published name, or a file.
-        task: a ``Task``.
-        workdir: a folder; the scores are kept there, as ``probe.json``, and not computed again.
-        overrides: as for ``finetune``: of use are "image_size", "eval_crop", "train_fraction",
-            "subset" and "seed".
-        data_dir: where TFDS keeps its data sets.
-        quiet: whether to show no progress.
+        model: str or path. A published name, or a file.
+        task: a ``Task``, or its name.
+        workdir: str or path. A folder for this probe alone. It keeps the scores, as ``probe.json``,
+            and the same call reads them there.
+        overrides: list of str. As for ``finetune``; "image_size", "eval_crop", "train_fraction",
+            "subset" and "seed" have an effect. Default none.
+        data_dir: str or path. Where TFDS keeps its datasets. Default None, TFDS' own folder.
+        quiet: bool. Whether to print nothing. Default False.
 
     Returns:
-        A dict, by ``METHODS``, of dicts with "top1" and "per_class": fractions.
+        A dict, by ``METHODS``, of dicts with "top1" and "per_class": accuracies in [0, 1].
 
     Raises:
-        UserError: as ``finetune`` does.
+        UserError: as ``finetune``.
+
+    Example:
+        >>> import tempfile
+        >>> import keras_deit as kd
+        >>> from transfer.probe import probe
+        >>> folder = tempfile.mkdtemp()
+        >>> kd.DeiT(8, 4, width=12, depth=1, heads=2, num_classes=3).save(f"{folder}/a.keras")
+        >>> few = ["train_fraction=0.02"]
+        >>> scores = probe(f"{folder}/a.keras", "digits_5to9", folder, few, folder, quiet=True)
+        >>> scores.keys()
+        dict_keys(['linear', 'neighbors'])
     """
-    row = recipe(task, model, overrides)
-    same_file(row.start, workdir)
+    task = find(task) if isinstance(task, str) else task
+
+    with logs.quiet(quiet):
+        return probe_recipe(recipe(task, model, overrides), workdir, data_dir)
+
+
+def probe_recipe(task_recipe, workdir, data_dir=None):
+    """``probe`` with a recipe that ``finetuning.recipe`` made. Returns the scores."""
+    Strategy(task_recipe.strategy)  # first: it meets the other processes and makes the devices
+    check_start_file(task_recipe.start, workdir)
+
     path = pathlib.Path(workdir) / "probe.json"
-    fields = json.loads(json.dumps(dataclasses.asdict(row)))
+    fields = json.loads(json.dumps(dataclasses.asdict(task_recipe)))
     if path.exists():
-        kept = json.loads(path.read_text())
-        if kept["recipe"] != fields:
+        earlier = json.loads(path.read_text())
+        if earlier["recipe"] != fields:
             raise kd.UserError(f"{path} belongs to another recipe: use another workdir")
-        return kept["scores"]
-    prepare(row, workdir, data_dir, quiet)
-    model = kd.load(row.start, row.variant, image_size=row.image_size) if row.start else None
-    if model is None:
-        raise kd.UserError(f"{row.variant} has no published weights: expected a model to probe")
-    training = datasets.load(row.dataset, row.train_split, data_dir)
-    testing = datasets.load(row.dataset, row.validation_split, data_dir)
-    check_classes(training, testing, row)
-    chosen = training.subset_indices(row.train_fraction, generator(row.subset, 0, SUBSET))
-    features = _features(model)
-    known = _seen(features, training, chosen, row, quiet)
-    asked = _seen(features, testing, np.arange(len(testing)), row, quiet)
-    scores = {
-        name: _scores(fitted.predict(asked[0]), asked[1])
-        for name, fitted in zip(METHODS, _fitted(*known, row.seed), strict=True)
-    }
+        return earlier["scores"]
+
+    prepare(task_recipe, workdir, data_dir)
+    if task_recipe.start is None:
+        raise kd.UserError(
+            f"{task_recipe.variant} has no published weights: expected a model to probe"
+        )
+
+    scores = _score(task_recipe, data_dir)
     atomic_write_json(path, {"recipe": fields, "scores": scores})
     return scores
 
 
-def _features(model):
-    """A function from images to features, (images, width) or, of two tokens, (images, 2 width)."""
+def _score(task_recipe, data_dir):
+    """Both methods' scores on the recipe's data."""
+    training = datasets.load(task_recipe.dataset, task_recipe.train_split, data_dir)
+    testing = datasets.load(task_recipe.dataset, task_recipe.validation_split, data_dir)
+    check_classes(training, testing, task_recipe)
 
-    def tokens(images):
-        found = model.features(images)
-        if isinstance(model, kd.DeiT):
-            heads = 1 + model.distilled
-            found = keras.ops.reshape(found[:, :heads], (-1, heads * model.width))
-        return [keras.ops.cast(found, "float32")]
+    rng = generator(task_recipe.subset, 0, SUBSET)
+    training_rows = training.subset_indices(task_recipe.train_fraction, rng)
 
-    return predictor(model, tokens)
+    # As for fine-tuning: the file's heads may be of another number of classes.
+    model = kd.load(
+        task_recipe.start,
+        task_recipe.variant,
+        num_classes=training.num_classes,
+        new_heads=True,
+        image_size=task_recipe.image_size,
+    )
+    features_of = _feature_function(model)
+    features, labels = _embed(features_of, training, training_rows, task_recipe)
+    test_features, test_labels = _embed(features_of, testing, np.arange(len(testing)), task_recipe)
 
-
-def _seen(features, dataset, indices, row, quiet):
-    """The features and labels of a data set's images; those that cannot be read are left out."""
-    size, found, labels, damaged = (row.image_size,) * 2, [], [], []
-
-    def view(index):
-        try:
-            image, label = dataset[index]
-        except kd.errors.Unreadable as error:
-            return None, str(error)
-        return evaluation_view(image, size, row.eval_crop), label
-
-    bar = keras.utils.Progbar(len(indices), unit_name="image", verbose=0 if quiet else 1)
-    with ThreadPoolExecutor() as pool:
-        for at in range(0, len(indices), BATCH):
-            rows = list(pool.map(view, indices[at : at + BATCH].tolist()))
-            damaged += [reason for image, reason in rows if image is None]
-            rows = [pair for pair in rows if pair[0] is not None]
-            if rows:
-                found.append(features(np.stack([image for image, _ in rows]))[0])
-                labels += [label for _, label in rows]
-            bar.update(min(at + BATCH, len(indices)))
-    if len(damaged) > row.max_damaged:
-        raise too_many_unreadable(len(damaged), damaged[-1], row.max_damaged)
-    for reason in damaged:
-        warnings.warn(f"{reason}: left out", stacklevel=2)
-    return np.concatenate(found), np.array(labels)
+    classifiers = _fit(features, labels, task_recipe.seed)
+    return {
+        method: _accuracies(classifier.predict(test_features), test_labels)
+        for method, classifier in zip(METHODS, classifiers, strict=True)
+    }
 
 
-def _fitted(features, labels, seed):
+def _feature_function(model):
+    """A compiled function from images to a list of one array of features, (images, width)."""
+    return predictor(model, lambda images: [model.head_features(images)])
+
+
+def _embed(features_of, dataset, rows, task_recipe):
+    """The features and labels of a dataset's images, unreadable ones left out.
+
+    Returns:
+        float32 (images, features) and int (images,) arrays.
+    """
+    size = (task_recipe.image_size, task_recipe.image_size)
+
+    def read(row):
+        image, label = dataset[row]
+        return evaluation_view(image, size, task_recipe.eval_crop), label
+
+    features = []
+    labels = []
+    views = []
+    unreadable = UnreadableImages(dataset.split, task_recipe.max_damaged)
+    bar = progress_bar(len(rows), "image")
+
+    def embed_batch():
+        if views:
+            features.append(features_of(np.stack(views))[0])
+            views.clear()
+
+    for row, pair, reason in read_images(read, rows.tolist()):
+        if reason is not None:
+            unreadable.add(row, reason)
+        else:
+            views.append(pair[0])
+            labels.append(pair[1])
+        if len(views) == BATCH:
+            embed_batch()
+        bar.add(1)
+    embed_batch()
+
+    if not features:
+        raise kd.UserError(f"no readable image in {dataset.name}, {dataset.split}")
+    return np.concatenate(features), np.array(labels)
+
+
+def _fit(features, labels, seed):
     """The fitted classifiers, in the order of ``METHODS``."""
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import train_test_split
     from sklearn.neighbors import KNeighborsClassifier
+
+    count = min(NEIGHBORS, len(labels))
+    neighbors = KNeighborsClassifier(count, weights="distance", metric="cosine")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        linear = _linear(_best_strength(features, labels, seed))
+        return linear.fit(features, labels), neighbors.fit(features, labels)
+
+
+def _best_strength(features, labels, seed):
+    """The strength in ``STRENGTHS`` whose classifier is best on held-out training images; 1.0 if
+    there are too few images to hold any out of each class."""
+    from sklearn.model_selection import train_test_split
+
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2 or round(HELD_OUT * len(labels)) < len(classes):
+        return 1.0
+
+    train_features, held_features, train_labels, held_labels = train_test_split(
+        features, labels, test_size=HELD_OUT, stratify=labels, random_state=seed
+    )
+    scores = [
+        _linear(strength).fit(train_features, train_labels).score(held_features, held_labels)
+        for strength in STRENGTHS
+    ]
+    return STRENGTHS[int(np.argmax(scores))]
+
+
+def _linear(strength):
+    """An unfitted linear classifier."""
+    from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    def linear(strength):
-        return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
-
-    neighbours = KNeighborsClassifier(
-        min(NEIGHBOURS, len(labels)), weights="distance", metric="cosine"
-    )
-    classes, counts = np.unique(labels, return_counts=True)
-    best = 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        if counts.min() > 1 and round(0.2 * len(labels)) >= len(classes):
-            parts = train_test_split(
-                features, labels, test_size=0.2, stratify=labels, random_state=seed
-            )
-            held = [linear(c).fit(parts[0], parts[2]).score(parts[1], parts[3]) for c in STRENGTHS]
-            best = STRENGTHS[int(np.argmax(held))]
-        return linear(best).fit(features, labels), neighbours.fit(features, labels)
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
 
 
-def _scores(found, labels):
-    right = found == labels
-    of_class = [right[labels == label].mean() for label in np.unique(labels)]
-    return {"top1": float(right.mean()), "per_class": float(np.mean(of_class))}
+def _accuracies(predictions, labels):
+    """Top-1 of the images, and its mean over classes."""
+    correct = predictions == labels
+    of_classes = [correct[labels == label].mean() for label in np.unique(labels)]
+    return {"top1": float(correct.mean()), "per_class": float(np.mean(of_classes))}

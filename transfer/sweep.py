@@ -1,7 +1,6 @@
-"""Several tasks, models and seeds, one run after the other, and what came of them in one file."""
+"""Sweeps: several tasks, models and seeds, one run after another, and a table of the results."""
 
-import csv
-import io
+import dataclasses
 import json
 import pathlib
 import re
@@ -13,135 +12,196 @@ import keras
 import keras_deit as kd
 from keras_deit.distribution import processes
 from keras_deit.evaluation.scores import HEADS
+from keras_deit.utils import logs, tables
 from keras_deit.utils.errors import Interrupted, ProcessLost, reason
-from keras_deit.utils.files import atomic_write
+from keras_deit.utils.files import atomic_write_text
 from transfer import results
-from transfer.finetuning import find, finetune, recipe
-from transfer.probe import METHODS, probe
-from transfer.tasks import TASKS
+from transfer.finetuning import finetune_recipe, recipe
+from transfer.probe import METHODS, probe_recipe
+from transfer.tasks import TASKS, Task, find
 
-COLUMNS = ("task", "model", "method", "seed", "metric", "class", "distillation", "fused")
-COLUMNS += ("published", "error")
+COLUMNS = (
+    *("task", "model", "method", "seed", "metric", "class", "distillation", "fused"),
+    *("published", "error"),
+)
+SCORES = (*HEADS, "fused", "published")  # the columns that hold fractions
+FINE_TUNED = "fine-tuned"  # the method of a row that is not of a probe
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of a sweep: a model on a task with a seed."""
+
+    task_name: str
+    task: Task
+    model: str
+    seed: int
+    recipe: kd.Recipe
+    workdir: pathlib.Path
+
+    def row(self, **values):
+        """A row of the results."""
+        return {
+            **dict.fromkeys(COLUMNS),
+            "task": self.task_name,
+            "model": self.model,
+            "seed": self.seed,
+            "metric": self.task.metric,
+            "published": self.task.published_score(self.model),
+            **values,
+        }
 
 
 def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir=None):
-    """Fine-tunes every model on every task with every seed, or probes its features. What is
-    finished in ``workdir`` is not repeated, and a run that fails does not stop the others.
+    """Fine-tunes every model on every task with every seed, or probes its features.
 
-    A seed is that of a run, and chooses the images too where ``train_fraction`` takes but some, if
+    Finished runs in ``workdir`` are not repeated, and a failed run does not stop the others. The
+    seed is that of a run. It also chooses the training images if ``train_fraction`` is below 1 and
     the overrides have no ``subset``.
 
-    ``workdir`` then holds a folder for each run, ``<task>/<model>/<seed>``; ``results.csv``
-    (``COLUMNS``; scores as fractions, by the task's metric, empty where there is none),
-    ``results.md`` and ``results.png``: of this call, and of those before it in ``workdir``.
+    ``workdir`` then holds a folder for each run, ``<task>/<model>/<seed>``, and the results of this
+    call and of earlier ones: ``results.csv`` (``COLUMNS``; scores as fractions by the task's
+    metric, empty if there is none), ``results.md`` and ``results.png``.
 
     Args:
-        tasks, models: names, as ``finetune`` takes them.
-        workdir: a folder.
-        overrides: texts "field=value" of every ``Recipe``.
-        seeds: how many, from 0 on.
-        probing: a linear classifier and nearest neighbours on frozen features, not fine-tuning.
-        data_dir: where TFDS keeps its data sets.
+        tasks: list of str. Rows of ``TASKS``, or ``folder:<path>``.
+        models: list of str. Published names, or files.
+        workdir: str or path. A folder.
+        overrides: list of str. "field=value" of every ``Recipe``. Default none.
+        seeds: int. Number of seeds, which count from 0. Default 1.
+        probing: bool. Whether to score frozen features instead of fine-tuning. Default False.
+        data_dir: str or path. Where TFDS keeps its datasets. Default None, TFDS' own folder.
 
     Returns:
-        The rows of ``results.csv``, as dicts, those of earlier calls first.
+        A list of dicts, the rows of ``results.csv``, those of earlier calls first.
 
     Raises:
-        UserError: a wrong name or override, before anything is begun; and, at the end, that runs
-            failed, and why.
+        UserError: a name or override is wrong, before the first run; or, after the last, runs
+            failed, with the reason of each.
     """
-    workdir, failed = pathlib.Path(workdir), []
-    tasks = [task if task in TASKS else find(task).dataset for task in tasks]
-    recipes = {
-        (task, model): recipe(find(task), model, overrides) for task in tasks for model in models
-    }
-    runs = [(task, model, seed) for task, model in recipes for seed in range(seeds)]
-    work, rows = _probed if probing else _tuned, _earlier(workdir)
-    for number, (task, model, seed) in enumerate(runs, 1):
-        print(f"\n[{number}/{len(runs)}] {task}, {model}, seed {seed}", flush=True)
-        where = workdir / slug(task) / slug(model) / str(seed)
-        seeded = [*overrides, f"seed={seed}"]
-        if not any(setting.startswith("subset=") for setting in overrides):
-            seeded.append(f"subset={seed}")
-        row = {"task": task, "model": model, "seed": seed, "metric": find(task).metric}
-        row["published"] = find(task).score(model)
-        try:
-            found = work(find(task), model, where, seeded, data_dir)
-        except (Interrupted, ProcessLost):
-            raise
-        except Exception as error:  # whatever it is, the others are not to suffer
-            found = [{"error": _account(error, where)}]
-            failed.append(f"{task}, {model}: {found[0]['error']}")
-            print(f"failed: {found[0]['error']}", flush=True)
-        found = [dict.fromkeys(COLUMNS) | row | one for one in found]
-        replaced = [_key(one) for one in found] + [(task, model, seed, None)]
-        rows = [old for old in rows if _key(old) not in replaced] + found
+    workdir = pathlib.Path(workdir)
+    runs = _plan(tasks, models, workdir, overrides, seeds)
+    rows = _read_results(workdir)
+    work = _probe if probing else _finetune
+
+    failures = []
+    for number, run in enumerate(runs, 1):
+        logs.info(f"\n[{number}/{len(runs)}] {run.task_name}, {run.model}, seed {run.seed}")
+        new_rows = _new_rows(run, work, data_dir)
+
+        error = new_rows[0]["error"]
+        if error:
+            logs.info(f"failed: {error}")
+            failures.append(f"{run.task_name}, {run.model}: {error}")
+
+        rows = _replace_rows(rows, run, new_rows)
         if not processes.index():
-            _report(rows, workdir)
+            _write_results(rows, workdir)
         keras.backend.clear_session()
-    print(
-        f"\n{results.markdown(rows)}\n{workdir}: results.csv, results.md, results.png", flush=True
-    )
-    if failed:
-        raise kd.UserError(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
+
+    logs.info(f"\n{results.markdown(rows)}\n{workdir}: results.csv, results.md, results.png")
+    if failures:
+        raise kd.UserError(f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}")
     return rows
 
 
-def _key(row):
-    return row["task"], row["model"], row["seed"], row["method"]
-
-
-def _earlier(workdir):
-    """The rows of ``results.csv`` of earlier calls."""
-    if not (workdir / "results.csv").exists():
-        return []
-    with open(workdir / "results.csv", newline="") as lines:
-        rows = [{name: text or None for name, text in row.items()} for row in csv.DictReader(lines)]
-    if rows and tuple(rows[0]) != COLUMNS:
-        raise kd.UserError(f"{workdir}/results.csv is none of ours: use another workdir")
-    for row in rows:
-        row["seed"] = int(row["seed"])
-        for name in (*HEADS, "fused", "published"):
-            row[name] = row[name] and float(row[name])
-    return rows
-
-
-def _tuned(task, model, where, overrides, data_dir):
-    finetune(model, task, where, overrides, data_dir)
-    scores = json.loads((where / "scores.json").read_text())["last"]
-    found = {head: of and of[task.metric] for head, of in scores.items()}
-    return [{"method": "fine-tuned", **found}]
-
-
-def _probed(task, model, where, overrides, data_dir):
-    scores = probe(model, task, where, overrides, data_dir)
-    return [{"method": name, "fused": scores[name][task.metric]} for name in METHODS]
-
-
-def _account(error, where):
-    """One line; what is no UserError leaves its whole account in the run's folder."""
-    text = reason(error)
-    if isinstance(error, kd.UserError):
-        return text
-    account = where / "error.txt"
-    atomic_write(account, lambda path: path.write_text(traceback.format_exc()))
-    return f"{type(error).__name__}: {text} ({account})"
-
-
-def slug(name):
-    """A folder's name for a task or model: the name, or a path's end and a number for all of it."""
+def folder_name(name):
+    """The folder of a task or model: a plain name as it is; for a path the end of it, and a number
+    that stands for all of it."""
     if re.fullmatch(r"\w+", name):
         return name
+
     path = pathlib.Path(name.removeprefix("folder:")).resolve()
-    words = re.sub(r"[^\w.-]+", "_", "-".join(path.with_suffix("").parts[-2:]).strip("/-"))
-    return f"{words}-{zlib.crc32(str(path).encode('utf-8', 'surrogateescape')):08x}"
+    end = "-".join(path.with_suffix("").parts[-2:]).strip("/-")
+    words = re.sub(r"[^\w.-]+", "_", end)
+    number = zlib.crc32(str(path).encode("utf-8", "surrogateescape"))
+    return f"{words}-{number:08x}"
 
 
-def _report(rows, workdir):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write(workdir / "results.csv", lambda path: path.write_text(text.getvalue()))
-    atomic_write(workdir / "results.md", lambda path: path.write_text(results.markdown(rows)))
+def _plan(tasks, models, workdir, overrides, seeds):
+    """The runs, in order. Raises UserError if a name or override is wrong."""
+    tasks_by_name = {}
+    for name in tasks:
+        task = find(name)
+        tasks_by_name[name if name in TASKS else task.dataset] = task
+
+    runs = []
+    for task_name, task in tasks_by_name.items():
+        for model in dict.fromkeys(models):
+            task_recipe = recipe(task, model, overrides)
+            for seed in range(seeds):
+                seeded = {"seed": seed}
+                if not any(setting.startswith("subset=") for setting in overrides):
+                    seeded["subset"] = seed
+
+                folder = workdir / folder_name(task_name) / folder_name(model) / str(seed)
+                seed_recipe = dataclasses.replace(task_recipe, **seeded)
+                runs.append(Run(task_name, task, model, seed, seed_recipe, folder))
+    return runs
+
+
+def _new_rows(run, work, data_dir):
+    """The rows of a run: its scores, or its error."""
+    try:
+        return work(run, data_dir)
+    except (Interrupted, ProcessLost):  # these end the sweep, to be resumed
+        raise
+    except Exception as error:  # of any type: the other runs go ahead
+        return [run.row(error=_error_line(error, run.workdir))]
+
+
+def _finetune(run, data_dir):
+    finetune_recipe(run.task, run.recipe, run.workdir, data_dir)
+
+    scores = json.loads((run.workdir / "scores.json").read_text())["last"]
+    by_head = {head: values and values[run.task.metric] for head, values in scores.items()}
+    return [run.row(method=FINE_TUNED, **by_head)]
+
+
+def _probe(run, data_dir):
+    scores = probe_recipe(run.recipe, run.workdir, data_dir)
+    return [run.row(method=name, fused=scores[name][run.task.metric]) for name in METHODS]
+
+
+def _error_line(error, workdir):
+    """An error in one line. One that is not a UserError leaves its traceback in the workdir."""
+    if isinstance(error, kd.UserError):
+        return reason(error)
+
+    path = workdir / "error.txt"
+    atomic_write_text(path, "".join(traceback.format_exception(error)))
+    return f"{type(error).__name__}: {reason(error)} ({path})"
+
+
+def _replace_rows(rows, run, new_rows):
+    """The rows with those of a run in place of its earlier ones; an earlier failure, which has no
+    method, goes too."""
+
+    def key(row):
+        return row["task"], row["model"], row["seed"], row["method"]
+
+    replaced = [key(row) for row in new_rows] + [key(run.row())]
+    return [row for row in rows if key(row) not in replaced] + new_rows
+
+
+def _read_results(workdir):
+    """The rows of earlier calls."""
+    path = workdir / "results.csv"
+    if not path.exists():
+        return []
+
+    rows = tables.read_csv(path)
+    if rows and tuple(rows[0]) != COLUMNS:
+        raise kd.UserError(f"{path} was not written by keras_deit: use another workdir")
+
+    for row in rows:
+        row["seed"] = int(row["seed"])
+        for column in SCORES:
+            row[column] = row[column] and float(row[column])
+    return rows
+
+
+def _write_results(rows, workdir):
+    tables.write_csv(workdir / "results.csv", COLUMNS, rows)
+    atomic_write_text(workdir / "results.md", results.markdown(rows))
     results.chart(rows, workdir / "results.png")

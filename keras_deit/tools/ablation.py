@@ -1,8 +1,6 @@
 """The paper's comparison of distillation methods (its Table 3), over seeds, on any recipes."""
 
-import csv
 import dataclasses
-import io
 import multiprocessing
 import os
 import pathlib
@@ -19,163 +17,222 @@ from keras_deit.data import datasets
 from keras_deit.evaluation import plots
 from keras_deit.evaluation.scores import HEADS, evaluate
 from keras_deit.training.run import train
+from keras_deit.utils import tables
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.files import atomic_write
+from keras_deit.utils.files import atomic_write_text
+from keras_deit.utils.progress import progress_bar
 
-COLUMNS = ("method", "seed", *HEADS, "fused")
+SCORES = (*HEADS, "fused")
+COLUMNS = ("method", "seed", *SCORES)
+TEACHER = "teacher"  # the method whose runs teach the others
+MAX_PROCESSES = 4
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
-    """Trains and scores every method at every seed, under one progress bar; a run that is finished
-    already is not repeated.
+    """Trains and scores every method with every seed, in processes of their own.
+
+    Finished runs are not repeated. Progress is that of all runs together.
 
     Args:
-        methods: recipes by method name; "teacher" teaches those of its seed that have a teacher.
-        seeds: of initial weights, order and augmentation; the training images stay the same.
-        workdir: holds a workdir per run, ``<method>-<seed>``.
-        data_dir: where TFDS keeps its data sets.
-        split: what the scores are taken on.
-        processes: how many runs at a time; None is one for each core, four at most, or one where
-            there is a GPU. A model of this size leaves a second core idle.
+        methods: dict. Recipes by method name. The model of "teacher" teaches the methods that have
+            a teacher, with the same seed.
+        seeds: iterable of int. Seeds of the initial weights, the order and the augmentation; the
+            training images are the same with all of them.
+        workdir: str or path. It holds a workdir for each run, ``<method>-<seed>``.
+        data_dir: str or path. Where TFDS keeps its datasets. Default None, TFDS' own folder.
+        split: str. The split that scores are taken on. Default "test".
+        processes: int. Number of runs at a time. Default None: one with an accelerator, else one
+            for each core and at most ``MAX_PROCESSES``. A model of this size leaves a second core
+            idle.
 
     Returns:
-        A dict of ``COLUMNS`` per run, by seed and method: accuracies as fractions, None where a
-        head does not exist.
+        A list of dicts with ``COLUMNS``, by seed and method: accuracies in [0, 1], None for a head
+        that does not exist.
 
     Raises:
-        UserError: as ``train`` does, for the first run that cannot go on.
+        UserError: as ``train``, for the first run that fails.
     """
-    runs = {}
-    for seed in seeds:
-        for name, recipe in methods.items():
-            runs[seed, name] = _recipe(recipe, seed, workdir)
-    for recipe in methods.values():  # here, before the processes would all prepare it
+    runs = {
+        (seed, method): _seed_recipe(recipe, seed, workdir)
+        for seed in seeds
+        for method, recipe in methods.items()
+    }
+
+    # Here, as the processes would all prepare it.
+    for recipe in methods.values():
         datasets.load(recipe.dataset, split, data_dir)
+
     cores = os.cpu_count()
     spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
     if not processes:
-        with ProcessPoolExecutor(1, spawn) as pool:  # here, JAX would keep a GPU's memory
-            processes = 1 if pool.submit(_accelerators).result() else min(cores, 4)
-    bar = keras.utils.Progbar(sum(recipe.epochs for recipe in runs.values()), unit_name="epoch")
-    with ProcessPoolExecutor(processes, spawn, _start, (max(1, cores // processes),)) as pool:
-        scores, shown = {}, 0
-        for taught in (False, True):  # the teachers' turn, then that of those they teach
-            turn = {}
-            for (seed, name), recipe in runs.items():
-                if (recipe.teacher is not None) is taught:
-                    where = folder(workdir, name, seed)
-                    turn[pool.submit(_run, recipe, where, data_dir, split)] = seed, name
-            while turn:
-                done, _ = wait(turn, timeout=0.5, return_when=FIRST_EXCEPTION)
-                finished = sum(_epochs(folder(workdir, name, seed)) for seed, name in runs)
-                if finished > shown:
-                    bar.update(shown := finished)
-                for future in done:
-                    scores[turn.pop(future)] = _result(future, pool)
-    return [{"method": name, "seed": seed, **scores[seed, name]} for seed, name in runs]
+        # In a process of its own, as JAX would keep an accelerator's memory in this one.
+        with ProcessPoolExecutor(1, spawn) as pool:
+            accelerators = pool.submit(_accelerators).result()
+        processes = 1 if accelerators else min(cores, MAX_PROCESSES)
+
+    threads = max(1, cores // processes)
+    with ProcessPoolExecutor(processes, spawn, _start_process, (threads,)) as pool:
+        scores = _train_all(runs, pool, workdir, data_dir, split)
+
+    return [{"method": method, "seed": seed, **scores[seed, method]} for seed, method in runs]
 
 
-def _accelerators():
-    return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
+def report(rows, workdir):
+    """Writes ``results.csv`` (``COLUMNS``, empty for a head that does not exist), ``results.md``
+    and ``learning_curves.png`` into ``workdir``.
+
+    Args:
+        rows: list of dicts, as ``run`` returns them.
+        workdir: str or path. That of ``run``.
+    """
+    workdir = pathlib.Path(workdir)
+    tables.write_csv(workdir / "results.csv", COLUMNS, rows)
+    atomic_write_text(workdir / "results.md", table(rows))
+
+    workdirs = {}
+    for row in rows:
+        folder = run_folder(workdir, row["method"], row["seed"])
+        workdirs.setdefault(row["method"], []).append(folder)
+    plots.learning_curves(workdirs, workdir / "learning_curves.png")
 
 
-def _recipe(recipe, seed, workdir):
-    teacher = str(folder(workdir, "teacher", seed) / "last.keras")
-    taught = {} if recipe.teacher is None else {"teacher": teacher}
-    return dataclasses.replace(recipe, seed=seed, **taught)
+def table(rows):
+    """The scores in percent as a Markdown table: mean ± sample standard deviation over seeds. A
+    line below it compares hard distillation with none.
+
+    Args:
+        rows: list of dicts, as ``run`` returns them.
+
+    Returns:
+        A str of lines.
+
+    Example:
+        >>> from keras_deit.tools.ablation import table
+        >>> row = {"method": "soft", "seed": 0, "class": 0.5, "distillation": 0.7, "fused": 0.6}
+        >>> print(table([row]), end="")
+        | method | class head | distillation head | fused |
+        | --- | ---: | ---: | ---: |
+        | soft | 50.0 | 70.0 | 60.0 |
+    """
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    header = ["method", *(f"{head} head" for head in HEADS), "fused"]
+    lines = []
+    for method in methods:
+        scores = [_scores_of(rows, method, column) for column in SCORES]
+        lines.append([method, *map(tables.mean_and_deviation, scores)])
+
+    text = tables.markdown(header, lines) + "\n"
+    if {"hard", "none"} <= set(methods):
+        text += f"\n{_comparison(rows)}\n"
+    return text
 
 
-def _start(threads):
-    """In each process: its share of the cores, and an end with the process that started it."""
-    import tensorflow as tf
-
-    def follow():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=follow, daemon=True).start()
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+def run_folder(workdir, method, seed):
+    """The workdir of one run."""
+    return pathlib.Path(workdir) / f"{method}-{seed}"
 
 
-def _run(recipe, workdir, data_dir, split):
+def _seed_recipe(recipe, seed, workdir):
+    """The recipe of a run: with its seed, and the teacher of that seed if it has one."""
+    fields = {"seed": seed}
+    if recipe.teacher is not None:
+        fields["teacher"] = str(run_folder(workdir, TEACHER, seed) / "last.keras")
+    return dataclasses.replace(recipe, **fields)
+
+
+def _train_all(runs, pool, workdir, data_dir, split):
+    """Trains the recipes by (seed, method), and returns their scores by the same keys."""
+    total = sum(recipe.epochs for recipe in runs.values())
+    finished = _finished_epochs(runs, workdir)
+    bar = progress_bar(total, "epoch", done=finished)
+    bar.update(finished)
+
+    # The teachers first: the other runs load their models.
+    scores = {}
+    for has_teacher in (False, True):
+        futures = {}
+        for (seed, method), recipe in runs.items():
+            if (recipe.teacher is not None) == has_teacher:
+                folder = run_folder(workdir, method, seed)
+                futures[pool.submit(_train_one, recipe, folder, data_dir, split)] = seed, method
+
+        while futures:
+            done, _ = wait(futures, SECONDS_BETWEEN_LOOKS, return_when=FIRST_EXCEPTION)
+            if (now_finished := _finished_epochs(runs, workdir)) > finished:
+                finished = now_finished
+                bar.update(finished)
+            for future in done:
+                scores[futures.pop(future)] = _result(future, pool)
+
+    return scores
+
+
+def _train_one(recipe, workdir, data_dir, split):
+    """In a process of the pool: one run, and its top-1 by head."""
     model = train(recipe, workdir, data_dir, quiet=True)
     scores = evaluate(model, data.evaluation(recipe, data_dir, split))
     return {head: of_head and of_head.top1 for head, of_head in scores.items()}
 
 
+def _start_process(threads):
+    """In a process of the pool: limits it to its cores, and ends it at Ctrl-C, which must not print
+    a traceback from each, and with the process that started it."""
+    import tensorflow as tf
+
+    def end_with_parent():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _accelerators():
+    """In a process of its own: the names of the devices that are not CPUs."""
+    return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
+
+
 def _result(future, pool):
+    """A run's scores. If it failed, the runs that have not begun never do."""
     try:
         return future.result()
     except BrokenProcessPool as error:
-        raise UserError("a run was killed, perhaps for memory: start it again") from error
+        raise UserError(
+            "the process of a run was killed, perhaps for memory: run the same command again to"
+            " resume"
+        ) from error
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
 
 
-def _epochs(workdir):
-    """Finished epochs of a run, from the outside."""
-    try:
-        return max(0, len((workdir / "metrics.csv").read_text().splitlines()) - 1)
-    except FileNotFoundError:
-        return 0
+def _finished_epochs(runs, workdir):
+    """The number of finished epochs of all runs, by the lines of their ``metrics.csv``."""
+    total = 0
+    for seed, method in runs:
+        path = run_folder(workdir, method, seed) / "metrics.csv"
+        if path.exists():  # it is replaced as a whole, never removed
+            total += len(tables.read_csv(path))
+    return total
 
 
-def folder(workdir, method, seed):
-    """The workdir of one run."""
-    return pathlib.Path(workdir) / f"{method}-{seed}"
-
-
-def report(rows, workdir):
-    """Writes ``results.csv`` (``COLUMNS``, empty where a head does not exist), ``results.md`` and
-    ``learning_curves.png`` into ``workdir``."""
-    workdir = pathlib.Path(workdir)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write(workdir / "results.csv", lambda path: path.write_text(text.getvalue()))
-    atomic_write(workdir / "results.md", lambda path: path.write_text(table(rows)))
-    curves = {}
-    for row in rows:
-        run = folder(workdir, row["method"], row["seed"])
-        curves.setdefault(row["method"], []).append(run)
-    plots.learning_curves(curves, workdir / "learning_curves.png")
-
-
-def table(rows):
-    """The rows as a Markdown table, mean ± sample standard deviation over seeds in percent, and a
-    line that compares hard distillation with none, fused heads."""
-    titles = ["method", *(f"{head} head" for head in HEADS), "fused"]
-    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1)]
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    for method in methods:
-        scores = [_scores(rows, method, column) for column in COLUMNS[2:]]
-        lines.append([method, *map(_percent, scores)])
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{text}\n\n{_verdict(rows)}\n" if {"hard", "none"} <= set(methods) else f"{text}\n"
-
-
-def _scores(rows, method, column):
+def _scores_of(rows, method, column):
+    """A method's scores, one for each seed; none if its models have no such head."""
     return [row[column] for row in rows if row["method"] == method and row[column] is not None]
 
 
-def _spread(scores):
-    return statistics.stdev(scores) if len(scores) > 1 else 0.0
-
-
-def _percent(scores):
-    if not scores:
-        return "-"
-    return f"{100 * statistics.mean(scores):.1f} ± {100 * _spread(scores):.1f}"
-
-
-def _verdict(rows):
-    hard, none = (_scores(rows, method, "fused") for method in ("hard", "none"))
+def _comparison(rows):
+    """A sentence that compares the fused scores of hard distillation and of none."""
+    hard = _scores_of(rows, "hard", "fused")
+    none = _scores_of(rows, "none", "fused")
     gain = 100 * (statistics.mean(hard) - statistics.mean(none))
-    spread = 100 * max(_spread(hard), _spread(none))
+    if len(hard) < 2:
+        return f"Hard distillation against none: {gain:+.1f} points with one seed."
+
+    spread = 100 * max(tables.deviation(hard), tables.deviation(none))
     verdict = "more" if gain > spread else "not more"
     return (
         f"Hard distillation against none: {gain:+.1f} points in the mean over {len(hard)} seeds,"

@@ -1,5 +1,5 @@
-"""The training step on JAX, compiled ahead of time for devices that need not be there, and what the
-compiler says of its work and memory: printed as Markdown."""
+"""The JAX training step, compiled ahead of time for devices that are not attached: the work and
+memory that the compiler reports, as Markdown."""
 
 import dataclasses
 import importlib.util
@@ -9,10 +9,12 @@ import keras
 
 from keras_deit.configs.recipes import RECIPES
 from keras_deit.models.factory import build
-from keras_deit.training.from_recipe import compile_for, precision
+from keras_deit.training import from_recipe
+from keras_deit.utils import tables
 from keras_deit.utils.errors import UserError
 
-TAUGHT = {  # the recipe of a variant that the paper's teacher teaches
+# The paper's recipe for each student of its convnet teacher, by the student's variant.
+STUDENTS = {
     RECIPES[name].variant: RECIPES[name]
     for name in ("deit_tiny_distilled", "deit_small_distilled", "deit_base_distilled")
 }
@@ -20,8 +22,14 @@ TAUGHT = {  # the recipe of a variant that the paper's teacher teaches
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one step on one chip: floating-point operations, bytes of what it is given (state and
-    images) and of what it needs in between, and the seconds that its compilation took."""
+    """What one step costs on one chip.
+
+    Attributes:
+        flops: float. Floating-point operations.
+        arguments: int. Bytes of the step's inputs: the state and the images.
+        temporaries: int. Bytes of temporary buffers.
+        seconds: float. Seconds that the compilation took.
+    """
 
     flops: float
     arguments: int
@@ -30,122 +38,172 @@ class Cost:
 
 
 def report(variants, images, topology):
-    """Prints a row for each of ``variants``, keys of ``TAUGHT``, as soon as it is compiled.
+    """Prints a table row for each variant as soon as its step is compiled.
 
     Args:
-        variants: names of the students.
-        images: how many images a chip has in a step.
-        topology: a name that libtpu knows, as v5e:2x2.
+        variants: list of str. Keys of ``STUDENTS``.
+        images: int. Images on each chip in a step.
+        topology: str. A name that libtpu knows, such as "v5e:2x2".
 
     Raises:
-        UserError: JAX or libtpu is not there, or knows no such topology.
+        UserError: JAX or libtpu is not installed, or does not know the topology.
     """
     import jax
 
     devices = tpus(topology)
-    head = "images a chip | TFLOP | arguments | temporaries | fits | compiled"
-    print(f"| {devices[0].device_kind}, {topology} | {head} |")
-    print("| --- | ---: | ---: | ---: | ---: | --- | ---: |", flush=True)
+    header = [f"{devices[0].device_kind}, {topology}", "images per chip", "TFLOP", "arguments"]
+    header += ["temporaries", "fits", "compiled"]
+    print(tables.markdown(header, []), flush=True)
+
     for variant in variants:
+        recipe = recipe_for(variant, images, len(devices))
         try:
-            cells = of_cost(compiled(planned(variant, images, len(devices)), devices))
+            cells = cost_cells(compile_step(recipe, devices))
         except jax.errors.JaxRuntimeError as error:
-            cells = of_shortage(error)
-        print(f"| {variant} | {images} | {cells} |", flush=True)
+            cells = shortage_cells(error)
+        print(tables.markdown_row([variant, images, *cells]), flush=True)
 
 
-def planned(variant, images, chips):
-    """The recipe that is compiled: the paper's, in bfloat16, with so many images on each chip."""
+def recipe_for(variant, images, chips):
+    """The recipe to compile: the paper's in bfloat16, with ``images`` on each of ``chips``."""
     return dataclasses.replace(
-        TAUGHT[variant],
+        STUDENTS[variant],
         batch_size=images * chips,
-        mix_group=0,  # of the data, and no divisor of every batch
+        mix_group=0,  # it concerns the data alone, and does not divide every batch
         precision="mixed_bfloat16",
     )
 
 
-def of_cost(cost):
-    """The row of a ``Cost``, from TFLOP on."""
-    sizes = (f"{size / 2**30:.2f} GiB" for size in (cost.arguments, cost.temporaries))
-    return " | ".join([f"{cost.flops / 1e12:.2f}", *sizes, "yes", f"{cost.seconds:.0f} s"])
+def cost_cells(cost):
+    """The cells of a ``Cost``, from TFLOP on."""
+    sizes = [f"{size / 2**30:.2f} GiB" for size in (cost.arguments, cost.temporaries)]
+    return [f"{cost.flops / 1e12:.2f}", *sizes, "yes", f"{cost.seconds:.0f} s"]
 
 
-def of_shortage(error):
-    """The row of a step for which the chip's memory is too small, in the compiler's words; raises
-    any other error."""
-    kind, _, words = str(error).splitlines()[0].partition(": ")
-    if kind != "RESOURCE_EXHAUSTED":
+def shortage_cells(error):
+    """The cells of a step that does not fit into the chip's memory, with the compiler's words.
+    Raises any other JaxRuntimeError again."""
+    status, message = status_and_message(error)
+    if status != "RESOURCE_EXHAUSTED":
         raise error
-    return f"- | - | - | no: {words} | -"
+    return ["-", "-", "-", f"no: {message}", "-"]
+
+
+def status_and_message(error):
+    """The status code of a JaxRuntimeError, such as "INVALID_ARGUMENT", and its first line.
+
+    JAX has a single class for all errors of XLA, and their status as the text before a colon.
+    """
+    status, _, message = str(error).partition("\n")[0].partition(": ")
+    return status, message
 
 
 def tpus(topology):
-    """The devices of a TPU topology, to compile for: libtpu needs no TPU for that."""
+    """The devices of a TPU topology, to compile for. libtpu needs no TPU for that.
+
+    Raises:
+        UserError: as ``report``.
+    """
     missing = [name for name in ("jax", "libtpu") if importlib.util.find_spec(name) is None]
     if missing:
         names = " ".join(missing)
         raise UserError(f"{names} not found: expected JAX and libtpu: pip install {names}")
     _check_backend()
+
     import jax
     from jax.experimental import topologies
 
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     except jax.errors.JaxRuntimeError as error:
-        if "INVALID_ARGUMENT" not in str(error):
-            raise
-        raise UserError(
-            f"topology {topology!r}: expected one that libtpu knows, as v5e:2x2 or v5e:4x4: {error}"
-        ) from error
+        raise unknown_topology(topology, error) from error
 
 
-def compiled(recipe, devices):
-    """The ``Cost`` of the recipe's step as XLA compiles it for ``devices``: each has its part of
-    the batch and a copy of the state. Nothing is trained, and the teacher is an untrained one.
+def unknown_topology(topology, error):
+    """The UserError of a topology that libtpu does not know. Raises any other JaxRuntimeError
+    again."""
+    status, message = status_and_message(error)
+    if status != "INVALID_ARGUMENT":
+        raise error
+    return UserError(
+        f"topology {topology!r}: expected one that libtpu knows, as v5e:2x2 or v5e:4x4: {message}"
+    )
+
+
+def compile_step(recipe, devices):
+    """The ``Cost`` of a recipe's training step, compiled by XLA for ``devices``.
+
+    Each device has its fraction of the batch and a copy of the state. Nothing is trained, and the
+    teacher has random weights.
 
     Args:
-        recipe: a ``Recipe`` with a teacher that is a variant or a recipe; its batch is that of
-            all devices.
-        devices: JAX devices, of this host or of a topology.
+        recipe: a ``Recipe`` whose teacher is a variant or a recipe. Its batch is that of all
+            devices.
+        devices: list of JAX devices, of this host or of a topology.
 
     Raises:
-        UserError: Keras is not on JAX.
+        UserError: Keras does not run on JAX.
     """
     _check_backend()
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-    with precision(recipe):
-        known = RECIPES.get(recipe.teacher)
-        teacher = build(known.variant if known else recipe.teacher)
-        model = build(recipe.variant, image_size=recipe.image_size, drop_path=recipe.drop_path)
-    compile_for(model, recipe, teacher, steps=1)
-    state = [
-        [jax.ShapeDtypeStruct(variable.shape, variable.dtype) for variable in variables]
-        for variables in (
-            model.trainable_variables,
-            model.non_trainable_variables,
-            model.optimizer.variables,
-            model.metrics_variables,
-        )
-    ]
-    shapes = (*model.image_size, 3), (model.num_classes,)
-    batch = tuple(jax.ShapeDtypeStruct((recipe.batch_size, *x), "float32") for x in shapes)
+    teacher_recipe = RECIPES.get(recipe.teacher)
+    with from_recipe.precision(recipe):
+        teacher = build(teacher_recipe.variant if teacher_recipe else recipe.teacher)
+    class_names = teacher.class_labels
+    model = from_recipe.build(recipe, class_names, steps_per_epoch=1, teacher=teacher)
+
     mesh = Mesh(devices, "batch")
-    whole, parts = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("batch",)))
-    shardings = {"in_shardings": (whole, parts), "out_shardings": whole}
-    step = jax.jit(model.train_step, **shardings, donate_argnums=0)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    split_by_image = NamedSharding(mesh, PartitionSpec("batch"))
+    step = jax.jit(
+        model.train_step,
+        in_shardings=(replicated, split_by_image),
+        out_shardings=replicated,
+        donate_argnums=0,  # the new state takes the old one's memory
+    )
+
     start = time.perf_counter()
-    program = step.lower(state, batch).compile()
-    seconds, memory = time.perf_counter() - start, program.memory_analysis()
+    program = step.lower(_state_shapes(model), _batch_shapes(model, recipe.batch_size)).compile()
+    seconds = time.perf_counter() - start
+
+    memory = program.memory_analysis()
     return Cost(
-        program.cost_analysis()["flops"],
-        memory.argument_size_in_bytes,
-        memory.temp_size_in_bytes,
-        seconds,
+        flops=program.cost_analysis()["flops"],
+        arguments=memory.argument_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        seconds=seconds,
+    )
+
+
+def _state_shapes(model):
+    """The shapes of what Keras' JAX ``train_step`` takes as its state, in its order."""
+    import jax
+
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+    return [
+        [jax.ShapeDtypeStruct(variable.shape, variable.dtype) for variable in variables]
+        for variables in groups
+    ]
+
+
+def _batch_shapes(model, batch_size):
+    """The shapes of a batch's images and labels."""
+    import jax
+
+    return (
+        jax.ShapeDtypeStruct((batch_size, *model.image_size, 3), "float32"),
+        jax.ShapeDtypeStruct((batch_size, model.num_classes), "float32"),
     )
 
 
 def _check_backend():
-    if keras.backend.backend() != "jax":
-        raise UserError(f"Keras is on {keras.backend.backend()}: expected KERAS_BACKEND=jax")
+    backend = keras.backend.backend()
+    if backend != "jax":
+        raise UserError(f"Keras runs on {backend}: expected KERAS_BACKEND=jax")

@@ -1,5 +1,6 @@
-"""Measurements behind the figures of README.md, printed as Markdown."""
+"""Measurements of this machine, printed as Markdown: loading, augmentation, exports."""
 
+import contextlib
 import dataclasses
 import io
 import pathlib
@@ -14,14 +15,22 @@ from keras_deit.configs.recipes import RECIPES
 from keras_deit.configs.variants import MEAN, STD, VARIANTS
 from keras_deit.data.decode import decode
 from keras_deit.data.reading import use_one_opencv_thread
-from keras_deit.data.seeding import generator
+from keras_deit.data.seeding import VIEW, generator
 from keras_deit.data.transforms import training_view
 from keras_deit.exports import export, table
 from keras_deit.models.factory import build
+from keras_deit.utils import tables
 from keras_deit.utils.errors import UserError
 from keras_deit.weights import save_pretrained
 
-_CHILD = """
+PHOTOGRAPHS = 384  # of 500x375 pixels
+IMAGE_SIZE = 224
+PASSES = 4  # over the photographs, in an epoch
+EPOCHS = 5
+BATCH = 64
+UNTIMED = 8  # the first images, which meet cold caches
+
+MEASURED_PROCESS = """
 import resource, sys, time
 import keras_deit as kd
 start = time.perf_counter()
@@ -32,65 +41,151 @@ print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 
 def loading(variant="deit_base_distilled_patch16_224"):
-    """Seconds and memory to load ``variant`` from a safetensors file of random weights, each in a
-    process of its own, against building it alone."""
+    """Prints the seconds and memory that it takes to load a safetensors file of random weights,
+    compared with building the model alone. Each is measured in a process of its own.
+
+    Args:
+        variant: str. A row of ``VARIANTS``. Default "deit_base_distilled_patch16_224".
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.safetensors"
         save_pretrained(build(variant), path)
-        size = path.stat().st_size / 2**20
-        seconds, peak = _child(f"kd.load({str(path)!r}, {variant!r})")
-        built, base = _child(f"kd.build({variant!r})")
-    print("| model | file | build | load | memory beyond the built model, over the file |")
-    print("| --- | ---: | ---: | ---: | ---: |")
-    extra = (peak - base) / size
-    print(f"| {variant} | {size:.0f} MiB | {built:.1f} s | {seconds:.1f} s | {extra:.2f} |")
+        file_size = path.stat().st_size / 2**20
+
+        load_seconds, load_memory = measure(f"kd.load({str(path)!r}, {variant!r})")
+        build_seconds, build_memory = measure(f"kd.build({variant!r})")
+
+    extra_memory = (load_memory - build_memory) / file_size
+    header = ["model", "file", "build", "load", "memory beyond the built model, over the file"]
+    cells = [variant, f"{file_size:.0f} MiB", f"{build_seconds:.1f} s", f"{load_seconds:.1f} s"]
+    print(tables.markdown(header, [[*cells, f"{extra_memory:.2f}"]]))
 
 
-def _child(call):
-    code = _CHILD.format(call=call)
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    seconds, peak = done.stdout.split()
-    return float(seconds), float(peak)
+def measure(call):
+    """The seconds that a Python expression takes to make a model in a new process, and the most
+    memory that the process had, in MiB."""
+    code = MEASURED_PROCESS.format(call=call)
+    process = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    seconds, memory = process.stdout.split()
+    return float(seconds), float(memory)
 
 
-PHOTOGRAPHS, PASSES, ROUNDS, BATCH = 384, 4, 5, 64
+def augmentation():
+    """Prints what the published augmentation of 500x375 JPEGs to 224 pixels costs here and in timm:
+    CPU time per image in one thread, and images per second with two workers.
+
+    Raises:
+        UserError: timm is not installed.
+    """
+    timm_transform = _timm_transform()
+    with tempfile.TemporaryDirectory() as folder, posterize_to_zero_bits():
+        folder = pathlib.Path(folder)
+        paths = write_photographs(folder)
+        files = [path.read_bytes() for path in paths]
+        our_times, timm_times = _cpu_times(files, timm_transform)
+
+        header = ["", "keras_deit", "timm", "ratio"]
+        rows = []
+        for name, summary in (("mean", statistics.mean), ("median", statistics.median)):
+            ours, theirs = summary(our_times), summary(timm_times)
+            cells = [f"{ours:.2f} ms", f"{theirs:.2f} ms", f"{ours / theirs:.2f}"]
+            rows.append([f"CPU per image, {name}", *cells])
+        print(tables.markdown(header, rows), flush=True)
+
+        ours, theirs = _images_per_second(folder, paths, timm_transform)
+        cells = [f"{ours:.0f} im/s", f"{theirs:.0f} im/s", f"{ours / theirs:.2f}"]
+        print(tables.markdown_row(["two workers", *cells]))
 
 
-def pipeline():
-    """The published augmentation of 500x375 JPEGs to 224 pixels, ours and timm's in turn: CPU time
-    per image in one thread, and images per second with two workers."""
-    use_one_opencv_thread()  # the CPU time of one thread is measured
-    timm = _timm_transform()
+def exporting():
+    """Prints, for every published DeiT with random weights, each format's largest difference from
+    Keras; and sizes and latencies of the smallest model."""
+    names = [name for name, row in VARIANTS.items() if row.published and name.startswith("deit")]
+    header = ["largest difference, float32", "SavedModel", "LiteRT", "ONNX Runtime"]
+    print(tables.markdown(header, []), flush=True)
+
     with tempfile.TemporaryDirectory() as folder:
-        paths = _photographs(pathlib.Path(folder))
-        ours, theirs = _cpu_times([path.read_bytes() for path in paths], timm)
-        print("| | keras_deit | timm | ratio |")
-        print("| --- | ---: | ---: | ---: |")
-        for name, of in (("mean", statistics.mean), ("median", statistics.median)):
-            cells = f"{of(ours):.2f} ms | {of(theirs):.2f} ms | {of(ours) / of(theirs):.2f}"
-            print(f"| CPU per image, {name} | {cells} |")
-        ours, theirs = _throughputs(pathlib.Path(folder), paths, timm)
-        print(f"| two workers | {ours:.0f} im/s | {theirs:.0f} im/s | {ours / theirs:.2f} |")
+        folder = pathlib.Path(folder)
+        for name in names:
+            reports = [
+                export(build(name), folder / f"{name}{suffix}")
+                for suffix in ("", ".tflite", ".onnx")
+            ]
+            cells = [f"{report.difference:.1e}" for report in reports]
+            print(tables.markdown_row([name, *cells]), flush=True)
+
+        smallest = build(names[0])
+        options_by_suffix = {
+            ".onnx": {},
+            ".tflite": {},
+            "_16.tflite": {"quantize": "float16"},
+            "_8.tflite": {"quantize": "dynamic"},
+        }
+        reports = [
+            export(smallest, folder / f"{names[0]}{suffix}", overwrite=True, **options)
+            for suffix, options in options_by_suffix.items()
+        ]
+    print(f"\n{table(reports)}")
+
+
+@contextlib.contextmanager
+def posterize_to_zero_bits():
+    """Within it, Pillow's ``ImageOps.posterize`` takes 0 bits as 1.
+
+    timm asks for 0 at level 10, which Pillow 13 refuses. It is one for the whole process, and for
+    the workers that are forked within it.
+    """
+    from PIL import ImageOps
+
+    posterize = ImageOps.posterize
+    ImageOps.posterize = lambda image, bits: posterize(image, max(bits, 1))
+    try:
+        yield
+    finally:
+        ImageOps.posterize = posterize
+
+
+def write_photographs(folder):
+    """Writes parts of scikit-learn's two photographs as JPEGs, each photograph a class of
+    ``folder:<folder>``. Returns the paths."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    rng = generator(0, 0, 0)
+    width, height = 500, 375
+    class_folders = [folder / "train" / name for name in ("temple", "flower")]
+    for class_folder in class_folders:
+        class_folder.mkdir(parents=True)
+
+    photographs = [Image.fromarray(image) for image in load_sample_images().images]
+    for number in range(PHOTOGRAPHS):
+        photograph = photographs[number % 2]
+        top = int(rng.integers(photograph.height - height))
+        left = int(rng.integers(photograph.width - width))
+        part = photograph.crop((left, top, left + width, top + height))
+        part.save(class_folders[number % 2] / f"{number:04}.jpg", quality=90)
+
+    return sorted((folder / "train").rglob("*.jpg"))
 
 
 def _timm_transform():
+    """timm's published training augmentation, a function of a Pillow image."""
     try:
         import torch
     except ImportError as error:
         raise UserError("timm to compare with is not installed: pip install timm") from error
+
     # timm imports torchvision, whose compiled operators a CPU-only torch may lack: declare them.
     library = torch.library.Library("torchvision", "DEF")
     for operator in ("nms", "qnms"):
         library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    from PIL import ImageOps
     from timm.data import create_transform
 
     torch.set_num_threads(1)
-    # Pillow 13 refuses the 0 bits that timm's posterize asks for at level 10.
-    posterize = ImageOps.posterize
-    ImageOps.posterize = lambda image, bits: posterize(image, max(bits, 1))
     transform = create_transform(
-        224,
+        IMAGE_SIZE,
         is_training=True,
         auto_augment="rand-m9-mstd0.5-inc1",
         interpolation="bicubic",
@@ -99,44 +194,32 @@ def _timm_transform():
         mean=MEAN,
         std=STD,
     )
-    transform.library = library  # which goes with the object that declared it
+    transform.library = library  # the declarations end with this object
     return transform
 
 
-def _photographs(folder):
-    """Parts of scikit-learn's two photographs, each a class of a data set."""
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    rng = generator(0, 0, 0)
-    classes = [folder / "train" / name for name in ("temple", "flower")]
-    for each in classes:
-        each.mkdir(parents=True)
-    images = [Image.fromarray(image) for image in load_sample_images().images]
-    for i in range(PHOTOGRAPHS):
-        top, left = (int(rng.integers(side)) for side in (427 - 375, 640 - 500))
-        part = images[i % 2].crop((left, top, left + 500, top + 375))
-        part.save(classes[i % 2] / f"{i:04}.jpg", quality=90)
-    return sorted((folder / "train").rglob("*.jpg"))
-
-
-def _cpu_times(files, timm):
-    """Milliseconds for each file, ours and timm's."""
+def _cpu_times(files, timm_transform):
+    """Milliseconds of CPU for each file, here and in timm, taken in turn."""
     from PIL import Image
 
-    ours, theirs = [], []
+    use_one_opencv_thread()
+    our_times = []
+    timm_times = []
     for index, content in enumerate(files):
         start = time.thread_time()
-        training_view(decode(content), (224, 224), generator(0, 0, 2, index))
+        training_view(decode(content), (IMAGE_SIZE, IMAGE_SIZE), generator(0, 0, VIEW, index))
         between = time.thread_time()
-        timm(Image.open(io.BytesIO(content)).convert("RGB"))
-        ours.append(1e3 * (between - start))
-        theirs.append(1e3 * (time.thread_time() - between))
-    return ours[8:], theirs[8:]  # the first ones meet cold caches
+        timm_transform(Image.open(io.BytesIO(content)).convert("RGB"))
+        end = time.thread_time()
+
+        our_times.append(1e3 * (between - start))
+        timm_times.append(1e3 * (end - between))
+
+    return our_times[UNTIMED:], timm_times[UNTIMED:]
 
 
-def _throughputs(folder, paths, timm):
-    """Images per second, the median over rounds of whole epochs."""
+def _images_per_second(folder, paths, timm_transform):
+    """Images per second, here and in timm: the median over epochs, taken in turn."""
     import torch
     from PIL import Image
 
@@ -145,54 +228,44 @@ def _throughputs(folder, paths, timm):
             return PASSES * len(paths)
 
         def __getitem__(self, index):
-            return timm(Image.open(paths[index % len(paths)]).convert("RGB")), 0
+            return timm_transform(Image.open(paths[index % len(paths)]).convert("RGB")), 0
 
     loader = torch.utils.data.DataLoader(
         Files(), BATCH, shuffle=True, num_workers=2, persistent_workers=True, drop_last=True
     )
-    row = {field.name: field.default for field in dataclasses.fields(RECIPES["digits_none"])}
+    batches = data.train(published_augmentation(folder), workers=2)
+
+    rates = {"ours": [], "timm": []}
+    for _ in range(EPOCHS):
+        rates["ours"].append(_rate(batches))
+        rates["timm"].append(_rate(loader))
+    return statistics.median(rates["ours"]), statistics.median(rates["timm"])
+
+
+def published_augmentation(folder):
+    """A recipe with the paper's augmentation, of the images in a folder."""
+    row = RECIPES["digits_none"]
+    paper = {field.name: field.default for field in dataclasses.fields(row)}
     names = ("crop", "flip", "rand_augment", "erasing", "mixup", "mix_group", "image_size")
-    recipe = dataclasses.replace(
-        RECIPES["digits_none"],
-        **{name: row[name] for name in names},
+
+    return dataclasses.replace(
+        row,
+        **{name: paper[name] for name in names},
         dataset=f"folder:{folder}",
         train_fraction=1.0,
         passes=PASSES,
         batch_size=BATCH,
     )
-    stream = data.train(recipe, workers=2)
-    rates = {"ours": [], "theirs": []}
-    for _ in range(ROUNDS):
-        for name, batches in (("ours", stream), ("theirs", loader)):
-            count, start = 0, None
-            for images, _ in batches:
-                if start is None:  # from the first batch on
-                    start = time.perf_counter()
-                else:
-                    count += len(images)
-            rates[name].append(count / (time.perf_counter() - start))
-    return statistics.median(rates["ours"]), statistics.median(rates["theirs"])
 
 
-def exporting():
-    """Every published DeiT with random weights in every format: the largest difference from Keras,
-    and of the smallest model sizes and latencies."""
-    names = [name for name, row in VARIANTS.items() if row.published and name.startswith("deit")]
-    print("| largest difference, float32 | SavedModel | LiteRT | ONNX Runtime |")
-    print("| --- | ---: | ---: | ---: |", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        for name in names:
-            reports = [
-                export(build(name), folder / f"{name}{end}") for end in ("", ".tflite", ".onnx")
-            ]
-            cells = [f"{report.difference:.1e}" for report in reports]
-            print(f"| {name} | {' | '.join(cells)} |", flush=True)
-        model = build(names[0])
-        options = {".onnx": {}, ".tflite": {}, "_16.tflite": {"quantize": "float16"}}
-        options |= {"_8.tflite": {"quantize": "dynamic"}}
-        reports = [
-            export(model, folder / f"{names[0]}{end}", overwrite=True, **fields)
-            for end, fields in options.items()
-        ]
-    print(f"\n{table(reports)}")
+def _rate(batches):
+    """Images per second of one epoch, from its first batch on."""
+    start = None
+    count = 0
+    for images, _ in batches:
+        if start is None:
+            start = time.perf_counter()
+        else:
+            count += len(images)
+
+    return count / (time.perf_counter() - start)

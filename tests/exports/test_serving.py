@@ -179,9 +179,9 @@ def as_json(value):
 
 @pytest.mark.slow
 def test_serving_example_speaks_the_rest_protocol(exported, photo, monkeypatch, capsys):
-    import tensorflow as tf
-
     from scripts import serving
+
+    import tensorflow as tf
 
     path, _ = exported("distilled", saved_model)
     Serving.model = tf.saved_model.load(str(path))

@@ -1,0 +1,83 @@
+"""Progress of a long job: Keras' bar on a terminal, a few plain lines in a file or a pipe."""
+
+import sys
+import time
+
+import keras
+
+from keras_deit.utils import logs
+
+LINES = 10  # of a whole job, if standard output is not a terminal
+
+
+def progress_bar(total, unit="step", done=0):
+    """Shows how much of a job is finished. It shows nothing if ``logs.verbose()`` is 0.
+
+    Args:
+        total: int. Units of the whole job; None if that is unknown.
+        unit: str. What a unit is called. Default "step".
+        done: int. Units that were finished earlier, which say nothing about the speed. Default 0.
+
+    Returns:
+        An object with two methods: ``add(count)`` adds finished units, ``update(count)`` sets their
+        number.
+
+    Example:
+        >>> from keras_deit.utils.progress import progress_bar
+        >>> bar = progress_bar(200, "image")
+        >>> bar.add(100)
+        image 100 of 200, 0:00 left
+        >>> bar.update(200)
+        image 200 of 200, after 0:00
+    """
+    if logs.verbose() and not _redraws():
+        return _Lines(total, unit, done)
+
+    return keras.utils.Progbar(total, unit_name=unit, verbose=logs.verbose())
+
+
+def _redraws():
+    """Whether standard output can draw a line again: on a terminal, and in a notebook."""
+    return sys.stdout.isatty() or "ipykernel" in sys.modules
+
+
+class _Lines:
+    """Prints a line for each tenth of a job, and none if the total is unknown."""
+
+    def __init__(self, total, unit, done):
+        self.total = total
+        self.unit = unit
+        self.done = done
+
+        self.done_before = done
+        self.printed = self._lines_due()
+        self.start = time.monotonic()
+
+    def add(self, count):
+        self.update(self.done + count)
+
+    def update(self, count):
+        self.done = count
+        if self._lines_due() == self.printed:
+            return
+
+        self.printed = self._lines_due()
+        logs.info(f"{self.unit} {count} of {self.total}, {self._clock()}")
+
+    def _lines_due(self):
+        return LINES * min(self.done, self.total) // self.total if self.total else 0
+
+    def _clock(self):
+        elapsed = time.monotonic() - self.start
+        if self.done >= self.total:
+            return f"after {_duration(elapsed)}"
+
+        seconds_per_unit = elapsed / max(1, self.done - self.done_before)
+        return f"{_duration(seconds_per_unit * (self.total - self.done))} left"
+
+
+def _duration(seconds):
+    """Seconds as "m:ss", or "h:mm:ss" from an hour on."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
