@@ -72,7 +72,7 @@ def test_the_variant_is_what_is_trained(run):
         ("digits_hard", ["teacher=nobody"], "checkpoint file, or a recipe: digits_teacher"),
         ("digits_hard", ["teacher=nothing.keras"], "nothing.keras': expected a published"),
         ("digits_none", ["variant=deit_tiny_patch16_224"], "not a whole number of 16-pixel patch"),
-        ("digits_none", ["dataset=no_such_set"], "no data set 'no_such_set'"),
+        ("digits_none", ["dataset=no_such_set"], "no dataset 'no_such_set'"),
         ("digits_none", ["train_split=training"], "train, validation, test"),
         ("digits_none", ["train_split=train[:0]"], "it has train, validation, test"),
         ("digits_none", ["crop=padded", "pad=9"], "at most the image's side, 8"),
