@@ -35,6 +35,7 @@ def read(path):
     except Exception as error:  # of many types, on a corrupt file
         raise UserError(f"{path} is a corrupt or truncated PyTorch file") from error
 
+    # The official files are {"model": ...}, timm's {"state_dict": ...} or the parameters.
     for key in ("model", "state_dict"):
         state = state.get(key, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(
