@@ -175,25 +175,7 @@ def compare_saved(folder):
 
 
 def main():
-<<<<<<< HEAD
-    print("| model | file of | " + " | ".join("{}x{}".format(*size) for size in SIZES) + " |")
-    print("| --- | --- |" + " --- |" * len(SIZES))
-    worst = 0.0
-    for name, row in kd.VARIANTS.items():
-        if row.published is None:
-            continue
-        sources = {"timm": from_timm}
-        if isinstance(row, DeiTVariant):
-            sources["transformers"] = from_transformers
-        for source, make in sources.items():
-            with tempfile.TemporaryDirectory() as folder:
-                found = differences(*_named(make(name, pathlib.Path(folder)), name))
-            cells = [" / ".join(f"{x:.1e}" for x in heads) for heads in found]
-            print(f"| {name} | {source} | {' | '.join(cells)} |", flush=True)
-            worst = max(worst, *(x for heads in found for x in heads))
-=======
     largest = compare_loaded()
->>>>>>> wt-models
     with tempfile.TemporaryDirectory() as folder:
         largest = max(largest, compare_saved(pathlib.Path(folder)))
     print(f"\nThe largest is {largest:.1e}; {TOLERANCE:g} is allowed.")
