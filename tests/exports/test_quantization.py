@@ -72,7 +72,7 @@ def test_quantized_files_predict_as_the_model_does(trained, tmp_path, data_dir):
     """On every test image; each file is smaller than the last, and further from the model."""
     images = sample_images("digits", "test", 1000, data_dir, (8, 8), 1.0)
     assert len(images) == len(datasets.load("digits", "test", data_dir))
-    calibration = sample_images("digits", "train", 200, data_dir, (8, 8), 1.0)
+    calibration = sample_images("digits", "train", 100, data_dir, (8, 8), 1.0)
 
     reports = {
         quantize: kd.export(
