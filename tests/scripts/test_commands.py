@@ -8,62 +8,75 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
+from keras_deit.tools import ablation
+from keras_deit.utils import tables
 from tests.conftest import ROOT, TINY
+from tests.scripts.forks import Forks
 
 
-def command(*arguments, **options):
-    """Runs a command as from a shell, without what the tests set for themselves."""
+@pytest.fixture(scope="module")
+def forks():
+    with Forks(TF_CPP_MIN_LOG_LEVEL="3") as forks:  # the commands' default, not that of the tests
+        yield forks
+
+
+def run_as_from_a_shell(*words):
+    """Runs a command in a new process, without what the tests set for themselves."""
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
-        [sys.executable, "-m", *arguments],
+        [sys.executable, "-m", *words],
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
-        **options,
     )
 
 
-def case(*arguments, says, fast=False):
-    return pytest.param(arguments, says, marks=[] if fast else pytest.mark.slow, id=says)
+def assert_one_line_error(done, message):
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+def test_a_mistake_ends_in_one_line_and_an_exit_code():
+    done = run_as_from_a_shell("scripts.train", *RUN, "--set=pace=1")
+    assert_one_line_error(done, "unknown field 'pace'")
+    assert not (ROOT / "w").exists()
 
 
 RUN = ("--recipe=digits_none", "--workdir=w")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
-        case("--recipe=digits", "--workdir=w", says="should be one of <digits_teacher|digits_none"),
-        case("--workdir=w", says="--recipe must have a value"),
-        case("--recipe=digits_none", says="--workdir must have a value"),
-        case(*RUN, "--speed=9", says="Unknown command line flag 'speed'"),
-        case(*RUN, "extra", says="unexpected 'extra'"),
-        case(*RUN, "--set=pace=1", says="unknown field 'pace'", fast=True),
-        case(*RUN, "--set=lr=fast", says="lr='fast': expected a number"),
-        case("--recipe=digits_none", "--workdir=LICENSE/w", says="expected a folder to write in"),
-        case("--recipe=digits_none", "--workdir=LICENSE", says="workdir LICENSE is a file"),
+        (("--recipe=digits", "--workdir=w"), "should be one of <digits_teacher|digits_none"),
+        (("--workdir=w",), "--recipe must have a value"),
+        (("--recipe=digits_none",), "--workdir must have a value"),
+        ((*RUN, "--speed=9"), "Unknown command line flag 'speed'"),
+        ((*RUN, "extra"), "unexpected 'extra'"),
+        ((*RUN, "--set=lr=fast"), "lr='fast': expected a number"),
+        (("--recipe=digits_none", "--workdir=LICENSE/w"), "expected a folder to write in"),
+        (("--recipe=digits_none", "--workdir=LICENSE"), "workdir LICENSE is a file"),
     ],
 )
-def test_a_mistake_is_one_line_and_an_exit_code(arguments, says):
-    done = command("scripts.train", *arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert says in done.stderr
+def test_each_kind_of_mistake_ends_in_one_line(forks, arguments, message):
+    assert_one_line_error(forks.run(["scripts.train", *arguments]), message)
     assert not (ROOT / "w").exists()
 
 
 @pytest.mark.slow
-def test_convert_writes_what_load_reads(tmp_path):
+def test_convert_writes_files_that_load_reads(forks, tmp_path):
     model = kd.build("deit_digits_distilled")
     model.save(tmp_path / "a.keras")
 
     def convert(source, output, *more):
-        where = f"--model={tmp_path / source}", f"--output={tmp_path / output}"
-        return command("scripts.convert", *where, *more)
+        paths = f"--model={tmp_path / source}", f"--output={tmp_path / output}"
+        return forks.run(["scripts.convert", *paths, *more])
 
     variant = "--variant=deit_digits_distilled"
     assert convert("a.keras", "b.safetensors").returncode == 0
@@ -71,37 +84,59 @@ def test_convert_writes_what_load_reads(tmp_path):
     assert convert("c.weights.h5", "d.keras", variant, "--image_size=8,16").returncode == 0
     assert kd.load(tmp_path / "d.keras").image_size == (8, 16)
     np.testing.assert_array_equal(kd.load(tmp_path / "d.keras").head.kernel, model.head.kernel)
-    for done, says in (
+
+    for done, message in (
         (convert("a.keras", "b.safetensors"), "b.safetensors exists"),
         (convert("a.keras", "b.safetensors/e.keras"), "cannot write"),
         (convert("a.keras", "e.onnx"), "expected .keras, .weights.h5, .safetensors or a folder"),
         (convert("a.keras", "e.keras", "--image_size=large"), "expected pixels"),
     ):
         assert done.returncode == 2
-        assert says in done.stderr
+        assert message in done.stderr
         assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("*e.*"))
 
 
 @pytest.mark.slow
-def test_help_lists_the_recipes():
-    # absl breaks the line at dashes and columns, not at bars.
-    said = "".join(command("scripts.train", "--help").stdout.split())
-    assert f"<{'|'.join(kd.RECIPES)}>" in said
+def test_help_lists_recipes_and_shared_flags(forks):
+    def help_of(command):
+        # absl breaks the line at dashes and columns, not at bars.
+        return "".join(forks.run([command, "--help"]).stdout.split())
+
+    assert f"<{'|'.join(kd.RECIPES)}>" in help_of("scripts.train")
+    for command in ("scripts.export", "scripts.evaluate", "scripts.predict"):
+        assert "--model:" in help_of(command)
 
 
 @pytest.mark.slow
-def test_a_run_prints_its_plan_and_its_scores(tmp_path, data_dir):
+def test_a_run_prints_its_plan_and_its_scores(forks, tmp_path, data_dir):
     settings = [f"--set={setting}" for setting in (*TINY, "run_eagerly=true")]
-    done = command(
-        "scripts.train",
-        "--recipe=digits_none",
-        f"--workdir={tmp_path / 'run'}",
-        f"--data_dir={data_dir}",
-        *settings,
-    )
+    paths = f"--workdir={tmp_path / 'run'}", f"--data_dir={data_dir}"
+    done = forks.run(["scripts.train", "--recipe=digits_none", *paths, *settings])
     assert done.returncode == 0, done.stderr
     for text in ("90 training and 360 validation images", "3 x 2 epochs", "0.0046875 at 60"):
         assert text in done.stdout
     assert done.stdout.index("learning rate") < done.stdout.index("Epoch 1/2")
     assert "digits validation: class " in done.stdout
+
+
+@pytest.mark.slow
+def test_quickstart_prints_plain_lines_and_a_table(tmp_path):
+    """Into a file or a pipe, in which control characters and TensorFlow's messages are noise."""
+    settings = [f"--set={setting}" for setting in ("epochs=1", *TINY[1:], "run_eagerly=true")]
+    command = ["scripts.distil_digits", "--seeds=1", f"--output={tmp_path}", *settings]
+    done = run_as_from_a_shell(*command)
+    assert (done.returncode, done.stderr) == (0, "")
+
+    progress, *_ = done.stdout.partition("\nTop-1 in percent on the 539 test images")
+    lines = progress.splitlines()
+    assert all(line.startswith("epoch ") for line in lines)
+    assert lines[-1].startswith("epoch 4 of 4, after ")
+    assert not set(done.stdout) & set("\r\b\x1b")
+
+    rows = tables.read_csv(tmp_path / "results.csv")
+    assert [row["method"] for row in rows] == ["teacher", "none", "soft", "hard"]
+    assert (tmp_path / "results.md").read_text() in done.stdout
+    for name in ("learning_curves.png", "attention_maps.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert ablation.run_folder(tmp_path, "hard", 0).joinpath("last.keras").exists()
