@@ -1,9 +1,15 @@
 """Compiled inference."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
+import pytest
 
 from keras_deit.evaluation import predictor
+from tests.conftest import ROOT
+from tests.programs import engines
 
 
 def images(count):
@@ -36,3 +42,32 @@ def test_any_keras_classifier_has_one_head():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     (logits,) = predictor(model)(np.ones((4, 3), "float32"))
     np.testing.assert_allclose(logits, np.array(model(np.ones((4, 3)))), rtol=1e-6)
+
+
+SEVERAL_DEVICES = """
+import keras
+import numpy as np
+import keras_deit as kd
+from keras_deit.distribution import strategies
+from tests.conftest import recipe
+from tests.evaluation.test_inference import images
+
+strategy = {"tensorflow": "mirrored", "jax": "auto"}[keras.backend.backend()]
+with strategies.scope(recipe("digits_none", f"strategy={strategy}")):
+    assert strategies.devices() == 2
+    model = kd.DeiT((24, 16), patch_size=8, width=12, depth=2, heads=3, num_classes=5)
+predict = kd.evaluation.predictor(model)
+for count in (3, 4, 1):
+    for head, expected in zip(predict(images(count)), model.logits(images(count)), strict=True):
+        np.testing.assert_allclose(head, np.array(expected), rtol=1e-4, atol=1e-5)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_images_are_split_over_two_devices(backend):
+    """In a process of its own, whose CPU is two devices."""
+    environ = engines.environment(backend, 2, ["-"], 0)
+    command = [sys.executable, "-c", SEVERAL_DEVICES]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert not done.returncode, done.stderr[-2000:]
