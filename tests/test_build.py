@@ -144,6 +144,7 @@ def rule(name, files, deps, texts):
         tests = f'glob(["{folder}/**/*.py"])' if where == folder else f'["{where}"]'
         fields |= {"srcs": f'["tests/run.py"] + {tests}', "main": '"tests/run.py"'}
         fields["args"] = f"""["{where}", "-m", "'not slow'"]"""  # scripts/test runs the slow ones
+        fields["timeout"] = '"long"'  # 15 minutes: the default, 5, is short for a busy machine
     else:
         kind = "py_binary" if f"{name}.py" in files else "py_library"
         whole_folder = name == "transfer" or name.startswith("keras_deit/")
@@ -237,6 +238,7 @@ py_test(
     srcs = ["tests/run.py"] + glob(["tests/data/**/*.py"]),
     main = "tests/run.py",
     args = ["tests/data", "-m", "'not slow'"],
+    timeout = "long",
     data = [":tree"],
     deps = [
         ":tests",
