@@ -93,7 +93,7 @@ def unrequired(root, texts):
 
 
 def generate(texts):
-    """The text of BUILD, dependencies before what depends on them.
+    """The text of BUILD: the packages of the library, each after its dependencies, then the rest.
 
     Raises:
         graphlib.CycleError: targets depend on each other.
@@ -110,7 +110,7 @@ def generate(texts):
         labels[name].discard(f":{name}")
 
     own = {name: [label[1:] for label in sorted(labels[name]) if label[0] == ":"] for name in files}
-    order = graphlib.TopologicalSorter(own).static_order()
+    order = sorted(graphlib.TopologicalSorter(own).static_order(), key=place)
     return HEAD + "".join(rule(name, files[name], sorted(labels[name]), texts) for name in order)
 
 
@@ -119,11 +119,17 @@ def target(path, texts):
     folder, *inner, name = path.removesuffix(".py").split("/")
     if "__main__" in texts[path] and [folder, *inner] in (["scripts"], ["tests", "programs"]):
         return path.removesuffix(".py")
-    if folder == "tests" and name.startswith("test_"):
-        return f"test_{inner[0]}" if inner else name
     if inner and (folder == "keras_deit" or inner == ["programs"]):
         return f"{folder}/{inner[0]}"
+    if folder == "tests" and (inner or name.startswith("test_")):
+        return f"test_{inner[0]}" if inner else name
     return folder
+
+
+def place(name):
+    """What targets are sorted by: the folder, then the name, except in the library."""
+    folder = "tests" if name.startswith("test_") else name.split("/")[0]
+    return FOLDERS.index(folder), "" if folder == FOLDERS[0] else name
 
 
 def rule(name, files, deps, texts):
@@ -135,8 +141,8 @@ def rule(name, files, deps, texts):
 
     if name.startswith("test_"):
         kind, where = "py_test", files[0] if folder == "tests" else folder
-        pattern = where if folder == "tests" else f"{folder}/**/test_*.py"
-        fields |= {"srcs": f'["tests/run.py"] + glob(["{pattern}"])', "main": '"tests/run.py"'}
+        tests = f'glob(["{folder}/**/*.py"])' if where == folder else f'["{where}"]'
+        fields |= {"srcs": f'["tests/run.py"] + {tests}', "main": '"tests/run.py"'}
         fields["args"] = f"""["{where}", "-m", "'not slow'"]"""  # scripts/test runs the slow ones
     else:
         kind = "py_binary" if f"{name}.py" in files else "py_library"
@@ -210,26 +216,25 @@ py_library(
 )
 
 py_library(
-    name = "scripts",
-    srcs = ["scripts/__init__.py"],
-)
-
-py_library(
-    name = "tests",
-    testonly = True,
-    srcs = ["tests/conftest.py"],
-    data = ["pyproject.toml"] + glob(["tests/goldens/*"]),
-)
-
-py_library(
     name = "transfer",
     srcs = glob(["transfer/**/*.py"]),
     deps = [":keras_deit/utils"],
 )
 
+py_library(
+    name = "scripts",
+    srcs = ["scripts/__init__.py"],
+)
+
+py_binary(
+    name = "scripts/train",
+    srcs = ["scripts/train.py"],
+    deps = [":transfer"],
+)
+
 py_test(
     name = "test_data",
-    srcs = ["tests/run.py"] + glob(["tests/data/**/test_*.py"]),
+    srcs = ["tests/run.py"] + glob(["tests/data/**/*.py"]),
     main = "tests/run.py",
     args = ["tests/data", "-m", "'not slow'"],
     data = [":tree"],
@@ -239,10 +244,11 @@ py_test(
     ],
 )
 
-py_binary(
-    name = "scripts/train",
-    srcs = ["scripts/train.py"],
-    deps = [":transfer"],
+py_library(
+    name = "tests",
+    testonly = True,
+    srcs = ["tests/conftest.py"],
+    data = ["pyproject.toml"] + glob(["tests/goldens/*"]),
 )
 """
 

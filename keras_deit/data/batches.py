@@ -1,4 +1,4 @@
-"""Batches as ``tf.data.Dataset`` that know what they are batches of."""
+"""A ``tf.data.Dataset`` of batches that carries its class names, sizes and errors."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from keras_deit.utils.errors import UserError
 
 @dataclass(frozen=True)
 class BatchInfo:
-    """What is known of batches before they are made, and what went wrong in making them.
+    """Facts about batches, known before they are made, and problems found while making them.
 
     Attributes:
         class_names: tuple of str, in the order of the labels.
@@ -18,7 +18,7 @@ class BatchInfo:
         steps: int. Batches in an epoch.
         process_count: int. The number of processes that share the images. Default 1.
         unreadable: dict from the index of each image that could not be read so far to the reason.
-        errors: list of the UserErrors raised so far in making a batch.
+        errors: list of the UserErrors raised so far while a batch was made.
     """
 
     class_names: tuple[str, ...]
@@ -37,8 +37,9 @@ class BatchInfo:
 class Batches(tf.data.Dataset):
     """A dataset together with its ``BatchInfo``.
 
-    Keras, ``tf.distribute`` and ``tf.data`` take it as any other dataset. What they derive from
-    it, as by ``batches.take(1)``, is an ordinary dataset without ``info``.
+    Keras, ``tf.distribute`` and ``tf.data`` take it as any other dataset. A dataset derived from
+    it, such as ``batches.take(1)``, is an ordinary one without ``info``. TensorFlow I/O
+    subclasses datasets in the same way.
 
     Args:
         dataset: a ``tf.data.Dataset`` of batches.
@@ -55,7 +56,7 @@ class Batches(tf.data.Dataset):
     """
 
     def __init__(self, dataset, info):
-        self._dataset = dataset  # the base class asks for ``_inputs`` at once
+        self._dataset = dataset  # first, as the base class reads ``_inputs``
         self.info = info
         super().__init__(dataset._variant_tensor)
 

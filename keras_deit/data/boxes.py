@@ -1,5 +1,4 @@
-"""Random boxes in an image, of random area and aspect ratio: what a random resized crop keeps and
-what random erasing covers."""
+"""Boxes of random area and aspect ratio, for random resized crops and random erasing."""
 
 import math
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ class BoxSampler:
     Args:
         area: (float, float). Range of the box's area, as a fraction of the image's.
         aspect: (float, float). Range of the aspect ratio.
-        aspect_is: which side of the box the aspect ratio divides by which.
+        aspect_is: "width/height" or "height/width". Which quotient the aspect ratio is.
         smallest: int. Shortest side of a box that fits, in pixels.
-        margin: int. How many pixels shorter than the image's sides those of the box are at least.
+        margin: int. The box's sides are at least so many pixels shorter than the image's.
 
     Example:
         >>> import keras_deit as kd

@@ -39,6 +39,8 @@ class Dataset:
     split: str
     source: object
     class_names: tuple[str, ...]
+
+    # Decoded images, and how many bytes of them may still be added.
     _cache: dict = field(default_factory=dict)
     _cache_room: int = CACHE_BYTES
 
@@ -90,8 +92,8 @@ class Dataset:
             rng: a numpy generator.
 
         Returns:
-            Sorted int array of indices. Those of unreadable records are among them: they are
-            skipped where they are used, and counted there.
+            Sorted int array of indices. Unreadable records, whose class is unknown, are all among
+            them: whoever reads them skips and counts them.
         """
         if fraction == 1:
             return np.arange(len(self))
@@ -129,8 +131,8 @@ def load(name, split, data_dir=None):
         A ``Dataset``.
 
     Raises:
-        UserError: the dataset, the split or its files are not there. It says what was looked for,
-            where, and the command that prepares it.
+        UserError: the dataset, the split or its files do not exist. The message names what was
+            looked for, the folder, and the command that prepares it.
 
     Example:
         >>> import keras_deit as kd
@@ -197,6 +199,7 @@ def prepare(name, data_dir=None):
     """
     if name.startswith("folder:"):
         raise UserError(f"{name} is used as it is: there is nothing to prepare")
+
     builder = make_builder(name, data_dir)
     try:
         builder.download_and_prepare(file_format="array_record")

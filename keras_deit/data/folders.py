@@ -119,11 +119,14 @@ def _held_out(paths, validation):
             f"{paths[0].parent} has one image: expected two or more, one to train on and one to"
             " validate, or a folder val/ beside train/"
         )
+
     # By a hash of the name: an image keeps its place if others are added or the folder is moved.
     shuffled = sorted(
         paths,
         key=lambda path: hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).digest(),
     )
+
+    # At least one image for each of the two splits.
     count = min(max(1, round(HELD_OUT * len(paths))), len(paths) - 1)
     held_out = set(shuffled[:count])
     return [path for path in paths if (path in held_out) == validation]

@@ -41,6 +41,7 @@ def padded(batches, rows):
             weights = tf.ones(tf.shape(images)[0])
         weights = tf.cast(weights, tf.float32)
 
+        # Before ``tf.pad``, whose own message would not name the batch.
         missing = rows - tf.shape(images)[0]
         message = f"a batch of more than {rows} images"
         with tf.control_dependencies([tf.debugging.assert_non_negative(missing, message)]):

@@ -72,7 +72,7 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
     )
     groups_per_epoch = samples.steps * groups
 
-    # What is made in parallel is a group: the images that are mixed with each other.
+    # The unit of parallel work is a group: images that are mixed with each other.
     def make_group(position):
         epoch, number = divmod(position, groups_per_epoch)
         step, group = divmod(number, groups)
@@ -84,6 +84,7 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
         labels = tf.reshape(labels, (rows, *labels.shape[2:]))
         return positions[-1], images, labels
 
+    # Nothing after ``hand_out`` may read ahead: it notes what the consumer took.
     cursor = EpochCursor(first_epoch, first_step * groups, groups_per_epoch)
     shapes = (
         (samples.group_size, *samples.image_shape),
@@ -224,7 +225,7 @@ def images(
 
 def _run_of_process(count, process_index, process_count):
     """(begin, end) of a process' images, and how many the longest run has."""
-    longest = -(-count // process_count)
+    longest = -(-count // process_count)  # rounded up
     if longest * (process_count - 1) >= count:
         raise UserError(
             f"{count} images to evaluate for {process_count} processes: expected fewer processes"
@@ -235,9 +236,9 @@ def _run_of_process(count, process_index, process_count):
 
 @contextlib.contextmanager
 def user_errors(batches):
-    """Within it, a UserError raised in making ``batches`` is raised as it is.
+    """Within it, a UserError raised while ``batches`` are made is raised as it is.
 
-    TensorFlow would raise an error of its own, with the text of ours among its own lines.
+    Without it, TensorFlow raises an error of another type, whose text has ours in the middle.
 
     Args:
         batches: ``Batches``. Errors of other datasets stay as they are.

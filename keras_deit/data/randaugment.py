@@ -191,8 +191,8 @@ def _shift_rows(image, offsets):
     FILL.
     """
     height, width, _ = image.shape
-    whole = np.floor(offsets).astype(int)
-    right = (offsets - whole).astype(np.float32)
+    pixels = np.floor(offsets).astype(int)
+    right = (offsets - pixels).astype(np.float32)
     left = 1 - right
 
     # The cubic convolution of R. Keys (1981) with parameter -1, for the pixel before, the two that
@@ -203,10 +203,10 @@ def _shift_rows(image, offsets):
 
     # Each row of ``near`` begins with the pixel before its first point, so that the four pixels
     # around each point are four views of it, a pixel (three values) apart.
-    room = int(np.abs(whole).max()) + 2
+    room = int(np.abs(pixels).max()) + 2
     wide = cv2.copyMakeBorder(image, 0, 0, room, room, cv2.BORDER_REPLICATE).reshape(height, -1)
     starts = sliding_window_view(wide, 3 * (width + 3), axis=1)
-    near = starts[np.arange(height), 3 * (room + whole - 1)].astype(np.float32)
+    near = starts[np.arange(height), 3 * (room + pixels - 1)].astype(np.float32)
     taps = sliding_window_view(near, 3 * width, axis=1)[:, ::3]
 
     moved = np.einsum("yk,ykx->yx", weights, taps)

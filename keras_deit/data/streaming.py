@@ -48,10 +48,10 @@ class EpochCursor:
         return _untuned(tf.data.Dataset.range(1).map(begin_pass).flat_map(rest_of_epoch))
 
     def hand_out(self, position, *batch):
-        """``batch`` alone, noting that all up to ``position`` is in the consumer's hands.
+        """Returns ``batch``, and notes that the consumer has everything up to ``position``.
 
-        Map it over (position of the batch's last part, images, labels), after everything that
-        makes batches ahead of time.
+        Map it over (last position of the batch, images, labels), after everything that makes
+        batches ahead of time.
         """
         import tensorflow as tf
 
@@ -104,11 +104,11 @@ def parallel_map(positions, make, shapes, workers, errors):
 
 
 def _untuned(dataset):
-    """``dataset`` and all that is made of it without TensorFlow's autotuner.
+    """Turns TensorFlow's autotuner off, for ``dataset`` and everything derived from it.
 
-    The autotuner appends a prefetch to every dataset, after ``EpochCursor.hand_out`` too, which
-    then would be told of batches that nobody took. And it has nothing to tune here, while its end
-    costs more than a second in every epoch.
+    The autotuner would append a prefetch, after ``EpochCursor.hand_out`` too, which then would
+    note batches that nobody took. It also has nothing to tune here, and ending it costs more than
+    a second in every epoch.
     """
     import tensorflow as tf
 

@@ -42,30 +42,29 @@ def write(model, path, settings):
         lambda: tf.constant(metadata), input_signature=[], autograph=False
     )
 
-    def outputs(images):
+    image_shape = (settings.batch, *settings.image_size, 3)
+
+    def serve(images):
         values = [weight.read_value() for weight in module.weights]
-        named = named_outputs(model, values, images, settings.attention)
-        named["probabilities"] = tf.nn.softmax(named["logits"])
+        outputs = named_outputs(model, values, images, settings.attention)
+        outputs["probabilities"] = tf.nn.softmax(outputs["logits"])
         # TensorFlow Serving expects every output to have a row for each image.
-        named["class_names"] = tf.broadcast_to(module.class_names, tf.shape(named["logits"]))
-        return named
+        outputs["class_names"] = tf.broadcast_to(module.class_names, tf.shape(outputs["logits"]))
+        return outputs
 
     def signature(preprocess, name, shape, dtype):
+        # It calls ``serve``, so that the file holds the model's graph once.
+        def preprocess_and_serve(data):
+            images = preprocess(data, settings.image_size, settings.crop)
+            return module.serve(tf.ensure_shape(images, image_shape))
+
         spec = tf.TensorSpec((settings.batch, *shape), dtype, name)
-        return tf.function(
-            lambda data: outputs(preprocess(data)), input_signature=[spec], autograph=False
-        )
+        return tf.function(preprocess_and_serve, input_signature=[spec], autograph=False)
 
-    def resize(pixels):
-        return from_pixels(pixels, settings.image_size, settings.crop)
-
-    def decode(files):
-        return from_files(files, settings.image_size, settings.crop)
-
-    image_shape = (*settings.image_size, 3)
-    module.serve = signature(lambda images: images, "images", image_shape, tf.float32)
-    module.pixels = signature(resize, "pixels", (None, None, 3), tf.uint8)
-    module.encoded = signature(decode, "encoded", (), tf.string)
+    images_spec = tf.TensorSpec(image_shape, tf.float32, "images")
+    module.serve = tf.function(serve, input_signature=[images_spec], autograph=False)
+    module.pixels = signature(from_pixels, "pixels", (None, None, 3), tf.uint8)
+    module.encoded = signature(from_files, "encoded", (), tf.string)
     signatures = {
         "serving_default": module.serve,
         "pixels": module.pixels,

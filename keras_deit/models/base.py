@@ -1,6 +1,7 @@
 """``ImageClassifier``: what DeiT, RegNetY and any further model family share."""
 
 import inspect
+from typing import ClassVar
 
 import keras
 from keras import ops
@@ -19,8 +20,9 @@ class ImageClassifier(DistillationTrainer, keras.Model):
     A subclass is a family of architectures. It defines ``logits``, ``features``, ``fields`` and
     the three methods for weight files below, makes all variables in ``build``, which the
     constructor calls, keeps its class head as a ``Dense`` layer in the attribute ``head``, names
-    its layers as timm does, and has a row in ``keras_deit.models.factory.FAMILIES``. The attributes below tell the rest of the library what
-    the family can do, so that nothing else asks for its type.
+    its layers as timm does, and has a row in ``keras_deit.models.factory.FAMILIES``. The
+    attributes below tell the rest of the library what the family can do, so that nothing else asks
+    for its type.
 
     Args:
         num_classes: int. Outputs of each head.
@@ -40,23 +42,24 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         ('class 0', 'class 1')
     """
 
+    # bool. Whether the gradients of micro-batches add up to those of their batch, which they do
+    # not with statistics over a batch.
     supports_accumulation = False
-    """Whether the gradients of micro-batches add up to those of the batch: no batch statistics."""
 
+    # bool. Whether there are a distillation token and a second head.
     distilled = False
-    """Whether there are a distillation token and a second head."""
 
+    # (height, width) in pixels, or None if the model takes images of any size.
     image_size = None
-    """(height, width) in pixels, or None if the model takes images of any size."""
 
+    # bool. Whether there are attention layers, and ``attention_maps``.
     has_attention = False
-    """Whether the model has attention layers and ``attention_maps``."""
 
-    timm_arguments = {}  # noqa: RUF012 - Keras' own attributes are plain dicts too
-    """timm's constructor arguments, as str -> the name of the field with the same value."""
+    # timm's constructor arguments -> the fields with the same value.
+    timm_arguments: ClassVar[dict[str, str]] = {}
 
+    # str. How the name, in timm's naming, of a parameter ends that each block has exactly once.
     block_suffix = ""
-    """The end of the name, in timm's naming, of a parameter that each block has exactly once."""
 
     def __init__(self, num_classes, class_names=None, **kwargs):
         super().__init__(**keras_arguments(kwargs))
@@ -127,10 +130,15 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         family's arguments too.
         """
         arguments = {}
+
+        # From the family to the subclass, whose defaults count.
         for base in reversed(cls.__mro__):
             if base is ImageClassifier or not issubclass(base, ImageClassifier):
                 continue
+
+            # Without self, and without Keras' arguments, which are **kwargs.
             _, *parameters = inspect.signature(base.__init__).parameters.values()
             named = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
             arguments |= {parameter.name: parameter.default for parameter in named}
+
         return arguments

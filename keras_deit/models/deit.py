@@ -1,5 +1,7 @@
 """DeiT: a vision transformer with a class token and, when distilled, a distillation token."""
 
+from typing import ClassVar
+
 import keras
 from keras import ops
 
@@ -52,7 +54,7 @@ class DeiT(ImageClassifier):
     supports_accumulation = True
     has_attention = True
     block_suffix = "attn.qkv.weight"
-    timm_arguments = {  # noqa: RUF012
+    timm_arguments: ClassVar[dict[str, str]] = {
         "img_size": "image_size",
         "patch_size": "patch_size",
         "embed_dim": "width",
@@ -77,6 +79,7 @@ class DeiT(ImageClassifier):
         **kwargs,
     ):
         super().__init__(num_classes, class_names, **kwargs)
+
         self.image_size = height_and_width(image_size)
         self.patch_size, self.width, self.depth, self.heads = positive_integers(
             patch_size=patch_size, width=width, depth=depth, heads=heads
@@ -90,14 +93,19 @@ class DeiT(ImageClassifier):
         self.patch_embed = PatchEmbedding(self.patch_size, self.width, name="patch_embed")
         self.tokens = TokenEmbedding(distilled, name="tokens")
         self.dropout = Dropout(dropout, name="dropout") if dropout else None
+
+        # Stochastic depth grows linearly, as in timm.
         rates = [drop_path * i / max(self.depth - 1, 1) for i in range(self.depth)]
         self.blocks = [
             Block(self.heads, mlp_ratio, rate, dropout, name=f"blocks.{i}")
             for i, rate in enumerate(rates)
         ]
+
         self.norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="norm")
         self.head = self._head("head")
         self.head_dist = self._head("head_dist") if distilled else None
+
+        # Now, not in the first call: weights load into a model that has seen no image.
         self.build((None, *self.image_size, 3))
 
     def _head(self, name):
@@ -107,6 +115,7 @@ class DeiT(ImageClassifier):
     def build(self, input_shape):
         if self.built:
             return
+
         height, width = self.image_size
         patches = (height // self.patch_size) * (width // self.patch_size)
         tokens = (None, patches + 1 + self.distilled, self.width)
@@ -118,6 +127,7 @@ class DeiT(ImageClassifier):
         for head in (self.head, self.head_dist):
             if head is not None:
                 head.build((None, self.width))
+
         self.built = True
 
     def call(self, images, training=False):
@@ -126,9 +136,12 @@ class DeiT(ImageClassifier):
     def logits(self, images, training=False):
         """One float32 (batch, num_classes) tensor per head: [class] or [class, distillation]."""
         x = self.features(images, training=training)
+
         heads = [self.head(x[:, 0])]
         if self.distilled:
             heads.append(self.head_dist(x[:, 1]))
+
+        # In mixed precision too: losses and softmax need it.
         return [ops.cast(head, "float32") for head in heads]
 
     def features(self, images, training=False):
@@ -136,6 +149,7 @@ class DeiT(ImageClassifier):
         x = self._embed(images)
         if self.dropout:
             x = self.dropout(x, training=training)
+
         for block in self.blocks:
             x = block(x, training=training)
         return self.norm(x)
@@ -153,13 +167,16 @@ class DeiT(ImageClassifier):
         """
         x = self._embed(images)
         maps = []
+
         for block in self.blocks:
             weights, _ = block.attn.attend(block.norm1(x))
             maps.append(weights)
             x = block(x)
+
         return ops.stack(maps, axis=1)
 
     def _embed(self, images):
+        # Without this, images with as many patches in another shape would pass silently.
         if tuple(images.shape[1:]) != (*self.image_size, 3):
             raise UserError(
                 f"images of shape {tuple(images.shape)}: expected (batch, height, width, 3) with"
@@ -194,6 +211,7 @@ class DeiT(ImageClassifier):
         height, width = height_and_width(fields["image_size"])
         patch = fields["patch_size"]
         patches = (height // patch) * (width // patch)
+
         return {
             "pos_embed": (1, patches + 1 + fields["distilled"], fields["width"]),
             "patch_embed.proj.weight": (fields["width"], 3, patch, patch),

@@ -155,6 +155,7 @@ class Attention(keras.layers.Layer):
         qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.heads, width // self.heads))
         q, k, v = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
 
+        # The softmax is in float32 under every dtype policy.
         scores = ops.matmul(q * (width // self.heads) ** -0.5, ops.swapaxes(k, -1, -2))
         return ops.softmax(ops.cast(scores, "float32")), v
 
@@ -227,6 +228,7 @@ class DropPath(keras.layers.Layer):
     def call(self, x, training=False):
         if not training or not self.rate:
             return x
+        # One number per image; each replica has numbers of its own.
         keep = uniform(ops.shape(x)[0], self.seeds.next(), replicas.index()) >= self.rate
         keep = ops.reshape(ops.cast(keep, x.dtype), (-1,) + (1,) * (len(x.shape) - 1))
         return x * keep / (1 - self.rate)

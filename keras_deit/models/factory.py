@@ -35,9 +35,11 @@ def build(variant, **overrides):
         ((8, 8), 69834)
     """
     fields = _row_fields(variant)
+
     unknown = overrides.keys() - fields.keys()
     if unknown:
         raise UserError(f"{variant} has no {min(unknown)!r}: expected one of {', '.join(fields)}")
+
     family = family_of(variant)
     return family(**_constructor_fields(family, {**fields, **overrides}))
 
@@ -93,6 +95,7 @@ def float32_copy(model):
         >>> float32_copy(model).num_classes
         5
     """
+    # Without the policy: under mixed precision the variables are float32 all the same.
     config = {name: value for name, value in model.get_config().items() if name != "dtype"}
     copy = type(model).from_config(config)
     copy.set_weights(model.get_weights())
@@ -111,5 +114,6 @@ def _row_fields(variant):
 
 
 def _constructor_fields(family, fields):
+    # image_size is a field of every row, and no argument of a family for images of any size.
     known = family.constructor_arguments()
     return {name: value for name, value in fields.items() if name in known}

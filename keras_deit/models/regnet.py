@@ -46,6 +46,7 @@ class GroupedConv2D(keras.layers.Layer):
     def call(self, x):
         inputs = ops.split(self.pad(x), self.groups, axis=-1)
         kernels = ops.split(ops.cast(self.kernel, x.dtype), self.groups, axis=-1)
+
         outputs = [
             ops.conv(group, kernel, strides=self.strides, data_format="channels_last")
             for group, kernel in zip(inputs, kernels, strict=True)
@@ -99,6 +100,7 @@ class YBlock(keras.layers.Layer):
         # The block starts as its shortcut.
         self.bn3 = _batch_norm("conv3.bn", gamma="zeros")
 
+        # The second convolution has the strides.
         at_input_size = (*input_shape[:-1], channels)
         at_output_size = (None, None, None, channels)
         self.conv1.build(input_shape)
@@ -182,12 +184,14 @@ class RegNetY(ImageClassifier):
         **kwargs,
     ):
         super().__init__(num_classes, class_names, **kwargs)
+
         positive_integers(stem=stem, group_width=group_width)
         self.stem_width = stem
         self.depths = tuple(depths)
         self.widths = tuple(widths)
         self.group_width = group_width
         self.se_ratio = se_ratio
+
         if len(self.depths) != len(self.widths) or any(w % group_width for w in self.widths):
             raise UserError(
                 f"widths {self.widths} with depths {self.depths}: expected one width per depth,"
@@ -197,12 +201,14 @@ class RegNetY(ImageClassifier):
         self.pad = keras.layers.ZeroPadding2D(1, data_format="channels_last")
         self.stem = _conv(stem, 3, 2, "stem.conv")
         self.stem_bn = _batch_norm("stem.bn")
+
         stages = zip(self.depths, self.widths, strict=True)
         self.blocks = [
             YBlock(width, group_width, 2 if block == 1 else 1, se_ratio, name=f"s{stage}.b{block}")
             for stage, (depth, width) in enumerate(stages, 1)
             for block in range(1, depth + 1)
         ]
+
         normal = keras.initializers.RandomNormal(stddev=0.01)
         self.head = keras.layers.Dense(self.num_classes, kernel_initializer=normal, name="head.fc")
         self.build((None, None, None, 3))
@@ -210,12 +216,14 @@ class RegNetY(ImageClassifier):
     def build(self, input_shape):
         if self.built:
             return
+
         self.stem.build(input_shape)
         shape = (None, None, None, self.stem_width)
         self.stem_bn.build(shape)
         for block in self.blocks:
             block.build(shape)
             shape = (None, None, None, block.channels)
+
         self.head.build((None, self.widths[-1]))
         self.built = True
 
@@ -259,6 +267,7 @@ class RegNetY(ImageClassifier):
             "stem.conv.weight": (fields["stem"], 3, 3, 3),
             "head.fc.weight": (fields["num_classes"], widths[-1]),
         }
+
         inputs = (fields["stem"], *widths[:-1])
         for stage, (width, before) in enumerate(zip(widths, inputs, strict=True), 1):
             shapes[f"s{stage}.b1.conv1.conv.weight"] = (width, before, 1, 1)

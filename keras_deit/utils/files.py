@@ -69,10 +69,12 @@ def atomic_write_folder(path, writer):
     old = path.with_name(f".old-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)  # of a killed process of the same id
         partial.mkdir()
         try:
             result = writer(partial)
             if path.exists():
+                shutil.rmtree(old, ignore_errors=True)  # likewise
                 path.rename(old)
             partial.rename(path)
             return result

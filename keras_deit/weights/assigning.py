@@ -81,6 +81,7 @@ def _match_tokens(path, model, tensors, change, grid):
     if embedding.ndim != 3 or len(embedding) != 1 or embedding.shape[-1] != initial.shape[-1]:
         return fresh  # the error about shapes comes with those of all other parameters
 
+    # A new distillation token keeps its initial position.
     positions = embedding[0]
     prefix = positions[: 1 + distilled][: 1 + model.distilled]
     if len(prefix) < 1 + model.distilled:
@@ -92,6 +93,8 @@ def _match_tokens(path, model, tensors, change, grid):
 
 def _resampled(path, patches, model, grid):
     """The positions of a file's patches, (count, width), at the model's resolution."""
+    # The file has but the number of patches. A grid that the caller or the file gives is certain; a
+    # square is likely, and so is the model's own grid.
     new = tuple(side // model.patch_size for side in model.image_size)
     root = math.isqrt(len(patches))
     candidates = [
@@ -113,18 +116,18 @@ def _resampled(path, patches, model, grid):
 
 
 def _assign_all(path, model, tensors, fresh):
-    own = variables(model)
-    missing = [name for name in own if name not in tensors and name not in fresh]
-    unexpected = [name for name in tensors if name not in own]
+    targets = variables(model)
+    missing = [name for name in targets if name not in tensors and name not in fresh]
+    unexpected = [name for name in tensors if name not in targets]
     misshapen = []
 
     # In the model's order, so that all processes of a run assign the variables in one order.
-    for name in [name for name in own if name in tensors]:
+    for name in [name for name in targets if name in tensors]:
         value = from_timm(name, tensors[name]())
-        if value.shape != tuple(own[name].shape):
-            misshapen.append(f"{name} {value.shape} for {tuple(own[name].shape)}")
+        if value.shape != tuple(targets[name].shape):
+            misshapen.append(f"{name} {value.shape} for {tuple(targets[name].shape)}")
         elif not (missing or unexpected or misshapen):
-            own[name].assign(value)
+            targets[name].assign(value)
 
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
     lists = [f"{problem}: {_some(sorted(names))}" for problem, names in problems.items() if names]

@@ -39,8 +39,8 @@ class Description:
 def describe(source, variant=None):
     """What ``load`` would make of a name or file, without downloading or building anything.
 
-    A file is not read further than its header, so that this costs no memory, and what it says of
-    itself is checked for sense but not against its parameters, except in safetensors files.
+    No more of a file is read than its header. What a ``.keras`` file says of itself is checked for
+    sense alone, a description of a safetensors file against the shapes of its parameters.
 
     Args:
         source: str or path, as for ``load``; or a row of ``VARIANTS`` without published weights.
@@ -157,8 +157,10 @@ def _description(kind, values):
             its sizes are no positive integers.
     """
     defaults = kind.constructor_arguments()
+
     if unknown := values.keys() - defaults.keys():
         raise ValueError(f"a {kind.__name__} has no {min(unknown)!r}")
+
     fields = {**defaults, **values}
     missing = [name for name, value in fields.items() if value is inspect.Parameter.empty]
     if missing:
@@ -171,6 +173,7 @@ def _description(kind, values):
     if fields["class_names"] is not None:
         fields["class_names"] = list(class_name_tuple(fields["class_names"], fields["num_classes"]))
 
+    # A hostile file may give any JSON: what these sizes are computed from has to be numbers.
     sizes = [side for shape in kind.parameter_shapes(fields).values() for side in shape]
     if any(operator.index(size) < 1 for size in (*sizes, kind.block_count(fields))):
         raise ValueError(f"the sizes of a {kind.__name__} are not positive")
@@ -181,6 +184,7 @@ def _of_metadata(text):
     """From our own description in a safetensors file, JSON."""
     values = json.loads(text)
     name = values.pop("class")
+
     kind = family_named(name)
     if kind is None:
         raise ValueError(f"its {METADATA} metadata are of an unknown class {name!r}")
@@ -191,7 +195,7 @@ def _of_metadata(text):
 
 def _of_keras_config(config):
     """From the ``config.json`` of a ``.keras`` file, or None for another model than ours."""
-    # "keras_deit>DeiT", or what a user registered for a subclass.
+    # A look-up alone: "keras_deit>DeiT", or what a user registered for a subclass.
     kind = keras.saving.get_registered_object(config.get("registered_name"))
     if not (isinstance(kind, type) and issubclass(kind, ImageClassifier)):
         return None
@@ -203,6 +207,7 @@ def _of_hdf5(path, variant, overrides):
     """From the header of a ``.weights.h5`` file of a variant with other fields."""
     if variant is None:
         return undescribed(path)
+
     row = of_variant(variant)
     fields = {**row.fields, **overrides}
     image_sizes = [overrides.get("image_size"), row.fields.get("image_size")]
@@ -222,6 +227,7 @@ def _of_timm_config(path):
             config = json.loads(file.read(keras_files.CONFIG_LIMIT))
         variant = config["architecture"]
         arguments = config.get("model_args") or {}
+
         renamed = family_of(variant).timm_arguments
         values = {renamed[name]: value for name, value in arguments.items() if name in renamed}
         values["num_classes"] = config["num_classes"]
@@ -233,7 +239,8 @@ def _of_timm_config(path):
 def _check_shapes(path, description, shapes):
     """Raises UserError if a file's parameters are not those of its description: the model that it
     describes may take any amount of memory."""
-    kind, fields = description.kind, description.fields
+    kind = description.kind
+    fields = description.fields
     for name, expected in kind.parameter_shapes(fields).items():
         if shapes.get(name) != expected:
             actual = shapes.get(name, "missing")
@@ -241,6 +248,7 @@ def _check_shapes(path, description, shapes):
                 f"{path} describes another model than it holds: {name} is {actual}, expected"
                 f" {expected}"
             )
+
     actual = sum(name.endswith(kind.block_suffix) for name in shapes)
     expected = kind.block_count(fields)
     if actual != expected:

@@ -41,6 +41,7 @@ def _verify(path):
     expected = path.name
     if not re.fullmatch("[0-9a-f]{64}", expected):
         return
+
     actual = sha256(path)
     if actual != expected:
         raise UserError(f"{path} is corrupt, its SHA-256 is {actual}: delete it and try again")

@@ -83,8 +83,8 @@ def read_shape(path, patch_size, image_sizes):
 
 def _image_size(patches, patch_size, image_sizes):
     square = math.isqrt(patches) * patch_size
-    for size in (*image_sizes, (square, square)):
-        height, width = size if size == (square, square) else height_and_width(size)
+    for size in (*image_sizes, square or patch_size):
+        height, width = height_and_width(size)
         if (height // patch_size) * (width // patch_size) == patches:
             return [height, width]
     raise UserError(f"positions of {patches} patches, in no square: give their image_size")
@@ -97,6 +97,7 @@ def fill(model, path):
         UserError: the file has another number of variables.
         Exception: whatever h5py and Keras raise for a corrupt file or other shapes.
     """
+    # Keras ignores what a file has beyond the model's variables.
     actual = _dataset_count(path)
     expected = len(variables(model))
     if actual != expected:

@@ -44,9 +44,12 @@ def save_pretrained(model, path):
 
     if not isinstance(model, ImageClassifier):
         raise UserError(f"{type(model).__name__}: expected a {family_names()} to save")
+
     path = pathlib.Path(path)
     if path.suffix not in ("", ".safetensors"):
         raise UserError(f"{path}: expected a .safetensors file, or a folder without a suffix")
+
+    # Before anything is written: timm may have no name for the model.
     is_folder = not path.suffix
     config = _timm_config(model) if is_folder else None
     if is_folder:
@@ -59,7 +62,9 @@ def save_pretrained(model, path):
     # A subclass is saved as its family.
     family = next(family for family in FAMILIES.values() if isinstance(model, family))
     description = {"class": family.__name__, **model.fields}
+    # transformers requires the format's name.
     metadata = {"format": "pt", METADATA: json.dumps(description)}
+
     try:
         atomic_write(path, lambda partial: save_file(tensors, partial, metadata))
         if is_folder:  # last, as it makes the folder one that others read

@@ -21,6 +21,7 @@ def local_file(source):
         exists = path.is_file()
     except OSError as error:
         raise UserError(f"cannot read {source}: {error.strerror}") from error
+
     if not exists:
         known = ", ".join(name for name, row in VARIANTS.items() if row.published)
         raise UserError(f"no file {path}: expected a checkpoint file or one of {known}")
@@ -48,6 +49,8 @@ def verify_official(path, variant):
         actual = sha256(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+    # The published names have the first eight digits.
     if not actual.startswith(expected):
         raise UserError(
             f"{path} is not the published file: its SHA-256 begins with {actual[: len(expected)]},"

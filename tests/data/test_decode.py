@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_deit.data.decode import _plain_jpeg, decode
-from keras_deit.utils.errors import UserError
+from keras_deit.data.decode import _is_plain_jpeg, decode
+from keras_deit.utils.errors import Unreadable
 
 
 @pytest.fixture(scope="module")
@@ -15,12 +15,14 @@ def picture(photographs):
 
 
 def encoded(image, kind="JPEG", **options):
+    """The bytes of an image file."""
     data = io.BytesIO()
     image.save(data, kind, **options)
     return data.getvalue()
 
 
 def assert_pillows(data, most=0):
+    """The image is Pillow's, to ``most`` gray levels."""
     image = decode(data)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     assert image.dtype == np.uint8
@@ -42,7 +44,7 @@ def assert_pillows(data, most=0):
 )
 def test_jpegs_are_pillows(options, picture):
     data = encoded(picture, **options)
-    assert _plain_jpeg(data)
+    assert _is_plain_jpeg(data)
     assert_pillows(data, most=1)
     assert_pillows(encoded(picture.convert("L"), **options), most=1)
 
@@ -58,7 +60,7 @@ def test_orientation_is_ignored(picture):
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "RGB", "I;16"])
-def test_other_modes_become_rgb_as_pillow_does_it(mode, picture):
+def test_other_modes_become_pillows_rgb(mode, picture):
     image = picture.convert("I").convert("I;16") if mode == "I;16" else picture.convert(mode)
     if mode == "RGBA":
         image.putalpha(picture.convert("L"))
@@ -66,7 +68,7 @@ def test_other_modes_become_rgb_as_pillow_does_it(mode, picture):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_becomes_rgb_as_pillow_does_it(kind, picture):
+def test_cmyk_becomes_pillows_rgb(kind, picture):
     assert_pillows(encoded(picture.convert("CMYK"), kind))
 
 
@@ -75,57 +77,57 @@ def test_other_formats(kind, picture):
     assert_pillows(encoded(picture, kind))
 
 
-def test_bytes_after_a_jpeg_do_no_harm(picture):
-    assert _plain_jpeg(encoded(picture) + b"\0\0 more")
+def test_bytes_after_a_jpeg_are_ignored(picture):
+    assert _is_plain_jpeg(encoded(picture) + b"\0\0 more")
     assert_pillows(encoded(picture) + b"\0\0 more", most=1)
 
 
 @pytest.mark.parametrize(
     ("kind", "options"), [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {})], ids=str
 )
-@pytest.mark.parametrize("share", [0.01, 0.3, 0.9, 0.999])
-def test_a_truncated_image_is_an_error(kind, options, share, picture):
+@pytest.mark.parametrize("fraction", [0.01, 0.3, 0.9, 0.999])
+def test_a_truncated_image_is_unreadable(kind, options, fraction, picture):
     data = encoded(picture, kind, **options)
-    with pytest.raises(UserError, match="damaged image") as error:
-        decode(data[: int(share * len(data))])
+    with pytest.raises(Unreadable, match="corrupt image") as error:
+        decode(data[: int(fraction * len(data))])
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "message"),
     [
         (b"", "file is empty"),
         (b"<html>not found</html>", "no known format, 22 bytes from b'<html>no'"),
-        (b"\xff\xd8\xff\xd9", "damaged image"),
-        (b"\xff\xd8" + bytes(50) + b"\xff\xd9", "damaged image"),
+        (b"\xff\xd8\xff\xd9", "corrupt image"),
+        (b"\xff\xd8" + bytes(50) + b"\xff\xd9", "corrupt image"),
     ],
 )
-def test_what_is_no_image_is_an_error(data, says):
-    with pytest.raises(UserError, match=says):
+def test_other_data_are_unreadable(data, message):
+    with pytest.raises(Unreadable, match=message):
         decode(data)
 
 
-def test_garbage_is_an_error_or_an_image(picture):
+def test_garbage_is_unreadable_or_an_image(picture):
     rng = np.random.default_rng(0)
     for kind in ("JPEG", "PNG"):
-        whole = np.frombuffer(encoded(picture, kind), np.uint8)
+        intact = np.frombuffer(encoded(picture, kind), np.uint8)
         for _ in range(60):
-            data = whole.copy()
+            data = intact.copy()
             places = rng.integers(2, len(data) - 2, size=5)
             data[places] = rng.integers(0, 256, size=5)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
                     image = decode(data.tobytes())
-                except UserError:
+                except Unreadable:
                     continue
             assert image.dtype == np.uint8
             assert image.shape[2] == 3
 
 
-def test_a_vast_image_is_not_decoded(picture):
+def test_a_huge_image_is_not_decoded(picture):
     data = bytearray(encoded(picture))
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = b"\x4e\x20\x4e\x20"  # height and width: 1.2 GB
-    with pytest.raises(UserError, match="decompression bomb"):
+    with pytest.raises(Unreadable, match="decompression bomb"):
         decode(bytes(data))

@@ -1,13 +1,13 @@
 import numpy as np
 
-from keras_deit.data.erasing import erase, erasing_box
+from keras_deit.data.erasing import BOXES, erase
 from keras_deit.data.seeding import generator
 from tests.conftest import assert_same_boxes
 
 
 def test_boxes_are_drawn_as_timm_draws_them(golden):
     rng = generator(0, 0, 0)
-    boxes = np.array([erasing_box(60, 80, rng) or (0, 0, 0, 0) for _ in range(12_000)])
+    boxes = np.array([BOXES.sample(60, 80, rng) or (0, 0, 0, 0) for _ in range(12_000)])
     assert_same_boxes(boxes, golden("boxes")["erased"])
     height, width = boxes[:, 2], boxes[:, 3]
     area, aspect = height * width / 4800, height / width
@@ -21,15 +21,16 @@ def test_boxes_are_drawn_as_timm_draws_them(golden):
     assert (boxes[:, :2] + boxes[:, 2:]).max(axis=0).tolist() == [60, 80]
 
 
-def test_where_no_box_fits_nothing_is_erased():
+def test_nothing_is_erased_if_no_box_fits():
     image = np.zeros((4, 400, 3), np.float32)
-    kept = [not erase(image.copy(), 1, generator(0, 0, 2, i)).any() for i in range(300)]
-    assert 0 < sum(kept) < 300
+    unchanged = [not erase(image.copy(), 1, generator(0, 0, 2, i)).any() for i in range(300)]
+    assert 0 < sum(unchanged) < 300
 
 
-def test_erased_is_normal_noise_in_one_box_in_a_quarter_of_images():
+def test_a_quarter_of_images_get_normal_noise_in_one_box():
     image = np.full((40, 50, 3), 9, np.float32)
-    count, noise = 0, []
+    count = 0
+    noise = []
     for index in range(2000):
         view = image.copy()
         assert erase(view, 0.25, generator(0, 0, 2, index)) is view
@@ -41,6 +42,8 @@ def test_erased_is_normal_noise_in_one_box_in_a_quarter_of_images():
             assert erased[box].all()
             assert erased.sum() == erased[box].size
             noise.append(view[box].reshape(-1, 3))
+
+    # Binomial, to four standard deviations.
     assert abs(count - 500) < 4 * np.sqrt(2000 * 0.25 * 0.75)
     noise = np.concatenate(noise)
     assert len(noise) > 100_000

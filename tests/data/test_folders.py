@@ -1,4 +1,4 @@
-"""A folder of class folders: its parts, its classes, and images that cannot be read."""
+"""A folder of class folders: its splits, its classes, and images that cannot be read."""
 
 import re
 import shutil
@@ -10,17 +10,19 @@ from PIL import Image
 
 import keras_deit as kd
 from keras_deit.data import datasets
+from keras_deit.data.folders import image_paths
 from tests import archives
 from transfer import folder_check, recipe
 from transfer.tasks import folder_task
 
 
-def folder(root, parts=("train", "val"), classes=("bee", "ant", "ćma")):
-    for part in parts:
+def folder(root, classes=("bee", "ant", "ćma")):
+    """Four images of each class in each split."""
+    for split in ("train", "val"):
         for label, name in enumerate(classes):
-            (root / part / name).mkdir(parents=True)
+            (root / split / name).mkdir(parents=True)
             for i in range(4):
-                (root / part / name / f"{i}.jpg").write_bytes(archives.jpeg(10 * label + i))
+                (root / split / name / f"{i}.jpg").write_bytes(archives.jpeg(10 * label + i))
     return root
 
 
@@ -31,14 +33,16 @@ def test_a_folder_of_class_folders(tmp_path):
     assert train.class_names == ("ant", "bee", "ćma")
     assert [train[i][1] for i in range(len(train))] == [0] * 4 + [1] * 4 + [2] * 4
     assert len(datasets.load(f"folder:{tmp_path}", "validation")) == 12
-    for split, says in (("unlabeled", "expected .*/train and"), ("train", "no images in")):
-        shutil.rmtree(tmp_path / "train")
-        (tmp_path / "train" / "ant").mkdir(parents=True)
-        with pytest.raises(kd.UserError, match=says):
+
+    shutil.rmtree(tmp_path / "train")
+    (tmp_path / "train" / "ant").mkdir(parents=True)
+    for split, message in (("unlabeled", "expected .*/train and"), ("train", "no images in")):
+        with pytest.raises(kd.UserError, match=message):
             datasets.load(f"folder:{tmp_path}", split)
 
 
-def damaged(tmp_path, count=1):
+def with_corrupt_images(tmp_path, count=1):
+    """A folder whose first training images of "bee" are truncated."""
     root = folder(tmp_path / "images")
     for i in range(count):
         path = root / "train" / "bee" / f"{i}.jpg"
@@ -52,49 +56,59 @@ def kd_recipe(root, *settings):
     return kd.override(row, settings)
 
 
-def test_damaged_images_are_left_out_of_training_and_named_once(tmp_path):
-    root = damaged(tmp_path)
-    with warnings.catch_warnings(record=True) as said:
+def test_unreadable_images_are_skipped_in_training_and_named_once(tmp_path):
+    root = with_corrupt_images(tmp_path)
+    batches = kd.data.train(kd_recipe(root))
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        stream, batches = two_epochs(root)
-    (said,) = [str(one.message) for one in said if "damaged" in str(one.message)]
-    assert re.search(r"bee/0.jpg: damaged image.*left out, number 1$", said)
-    assert len(batches) == 2
-    assert list(stream.samples.damaged) == [4]
+        assert [len(list(batches)) for epoch in range(2)] == [2, 2]
+
+    (message,) = [str(one.message) for one in caught if "corrupt" in str(one.message)]
+    assert re.search(r"bee/0.jpg: corrupt image.*skipped \(1 unreadable so far in train\)", message)
+    assert list(batches.info.unreadable) == [4]
+    assert "bee/0.jpg: corrupt image" in batches.info.unreadable[4]
 
 
-def two_epochs(root):
-    stream = kd.data.train(kd_recipe(root))
-    list(stream)
-    return stream, list(stream)
+@pytest.mark.filterwarnings("ignore:.*corrupt image")
+def test_too_many_unreadable_images_stop_training(tmp_path):
+    root = with_corrupt_images(tmp_path, count=3)
+    batches = kd.data.train(kd_recipe(root, "max_damaged=2"))
+    with pytest.raises(Exception, match=r"3 unreadable images, the last .*at most max_damaged=2"):
+        list(batches)
 
 
-@pytest.mark.filterwarnings("ignore:.*damaged image")
-def test_too_many_damaged_images_stop_the_training(tmp_path):
-    root = damaged(tmp_path, count=3)
-    stream = kd.data.train(kd_recipe(root, "max_damaged=2"))
-    with pytest.raises(Exception, match=r"3 damaged images, the last .*max_damaged=2 are allowed"):
-        list(stream)
-
-
-def test_a_damaged_image_is_an_error_in_evaluation(tmp_path):
-    root = damaged(tmp_path)
-    with pytest.raises(Exception, match=r"bee/0.jpg: damaged image"):
+def test_an_unreadable_image_is_an_error_in_evaluation(tmp_path):
+    root = with_corrupt_images(tmp_path)
+    with pytest.raises(Exception, match=r"bee/0.jpg: corrupt image"):
         list(kd.data.images(f"folder:{root}", "train", size=(16, 16)))
 
 
-def test_classes_of_both_parts_must_be_the_same(tmp_path):
+def test_unreadable_images_are_skipped_in_validation(tmp_path):
+    root = with_corrupt_images(tmp_path)
+    (root / "val" / "ant" / "1.jpg").write_bytes(b"")
+    batches = kd.data.evaluation(kd_recipe(root))
+    with pytest.warns(UserWarning, match=r"ant/1.jpg: no image: its file is empty: skipped .*vali"):
+        labels = [labels for _, labels in batches.as_numpy_iterator()]
+    labelled = sum(map(np.sum, labels))
+    assert (batches.info.images, labelled, len(batches.info.unreadable)) == (12, 11, 1)
+
+    with pytest.raises(Exception, match=r"ant/1.jpg: no image"):
+        list(kd.data.evaluation(kd_recipe(root, "max_damaged=0")))
+
+
+def test_both_splits_must_have_the_same_classes(tmp_path):
     root = folder(tmp_path / "images")
     (root / "val" / "bee").rename(root / "val" / "wasp")
-    says = r"train has 3 classes and validation 3; in one of them alone: bee, wasp"
-    with pytest.raises(kd.UserError, match=says):
+    message = r"train has 3 classes and validation 3; in one of them alone: bee, wasp"
+    with pytest.raises(kd.UserError, match=message):
         kd.train(kd_recipe(root), tmp_path / "run")
+
     (root / "train" / "empty").mkdir()
     with pytest.raises(kd.UserError, match="has no images of empty: add some, or remove"):
         kd.data.train(kd_recipe(root))
 
 
-def test_hidden_files_are_no_images_and_a_part_is_a_folder(tmp_path):
+def test_hidden_files_are_ignored_and_a_split_is_a_folder(tmp_path):
     root = folder(tmp_path / "images")
     (root / "train" / ".checkpoints").mkdir()
     (root / "train" / "bee" / "._0.jpg").touch()
@@ -113,34 +127,33 @@ def flat(root, **classes):
     return f"folder:{root}"
 
 
-def files(name, part):
-    return [path for path, _ in datasets.load(name, part).source.files]
+def files(name, split):
+    return [path for path, _ in datasets.load(name, split).source.files]
 
 
-def test_a_fifth_of_each_class_is_held_out_where_nothing_is_to_validate(tmp_path):
+def test_a_fifth_of_each_class_is_held_out_without_a_validation_split(tmp_path):
     name = flat(tmp_path / "a", ant=10, bee=5, cat=2)
-    parts = {part: files(name, part) for part in ("train", "validation")}
-    assert sorted(parts["train"] + parts["validation"]) == sorted((tmp_path / "a").rglob("*.jpg"))
-    counts = {
-        part: [
-            sum(path.parent.name == kind for path in parts[part]) for kind in ("ant", "bee", "cat")
-        ]
-        for part in parts
-    }
-    assert counts == {"train": [8, 4, 1], "validation": [2, 1, 1]}
+    classes = ("ant", "bee", "cat")
+    train, validation = files(name, "train"), files(name, "validation")
+    assert sorted(train + validation) == sorted((tmp_path / "a").rglob("*.jpg"))
+    for paths, counts in ((train, [8, 4, 1]), (validation, [2, 1, 1])):
+        assert [sum(path.parent.name == label for path in paths) for label in classes] == counts
+
+    # The same images in a folder "train" are split in the same way.
     (tmp_path / "b").mkdir()
-    shutil.move(tmp_path / "a", tmp_path / "b" / "train")  # the same images, as a part
+    shutil.move(tmp_path / "a", tmp_path / "b" / "train")
     moved = files(f"folder:{tmp_path / 'b'}", "validation")
-    assert [path.name for path in moved] == [path.name for path in parts["validation"]]
-    (tmp_path / "b" / "val").mkdir()
-    for kind in ("ant", "bee", "cat"):
-        (tmp_path / "b" / "val" / kind).mkdir()
-        (tmp_path / "b" / "val" / kind / "0.png").write_bytes(archives.jpeg(7))
+    assert [path.name for path in moved] == [path.name for path in validation]
+
+    # With a validation split nothing is held out.
+    for label in classes:
+        (tmp_path / "b" / "val" / label).mkdir(parents=True)
+        (tmp_path / "b" / "val" / label / "0.png").write_bytes(archives.jpeg(7))
     assert len(files(f"folder:{tmp_path / 'b'}", "train")) == 17
     assert len(files(f"folder:{tmp_path / 'b'}", "validation")) == 3
 
 
-def test_classes_may_be_called_as_parts_are(tmp_path):
+def test_classes_may_have_the_names_of_splits(tmp_path):
     data = datasets.load(flat(tmp_path, train=4, car=4, val=4), "train")
     assert data.class_names == ("car", "train", "val")
 
@@ -203,13 +216,18 @@ def test_a_class_without_a_readable_image_is_refused(tmp_path):
         folder_check.examine(recipe(folder_task(name), "deit_digits"))
 
 
-def test_damaged_images_are_no_part_of_a_runs_validation(tmp_path):
-    root = damaged(tmp_path)
-    (root / "val" / "ant" / "1.jpg").write_bytes(b"")
-    stream = kd.data.evaluation(kd_recipe(root))
-    with pytest.warns(UserWarning, match=r"ant/1.jpg: no image: its file is empty: left out of v"):
-        batches = list(stream.as_numpy_iterator())
-    counted = sum(labels.sum() for _, labels in batches)
-    assert (stream.images, counted, len(stream.damaged)) == (12, 11, 1)
-    with pytest.raises(Exception, match=r"ant/1.jpg: no image"):
-        list(kd.data.evaluation(kd_recipe(root, "max_damaged=0")))
+def test_image_paths_are_files_and_all_images_of_folders(tmp_path):
+    flat(tmp_path / "a", ant=2)
+    (tmp_path / "a" / "notes.txt").touch()
+    other = tmp_path / "other.raw"
+    other.touch()
+    paths = image_paths([str(other), tmp_path / "a"])
+    assert paths == [other, tmp_path / "a" / "ant" / "0.jpg", tmp_path / "a" / "ant" / "1.jpg"]
+
+    (tmp_path / "empty").mkdir()
+    for given, message in (
+        ([tmp_path / "none"], "no file or folder .*none"),
+        ([tmp_path / "empty"], "no images"),
+    ):
+        with pytest.raises(kd.UserError, match=message):
+            image_paths(given)

@@ -69,7 +69,7 @@ def test_processes_evaluate_all_images_in_as_many_batches(data_dir):
     joined = [images for run in runs for images, _ in run.as_numpy_iterator()]
     np.testing.assert_array_equal(np.concatenate(joined), images)
 
-    with pytest.raises(kd.UserError, match="10 images to evaluate for 7 .*: expected fewer"):
+    with pytest.raises(kd.UserError, match=r"10 images to evaluate for 7 .*: expected fewer"):
         kd.data.images("digits", "test[:10]", data_dir, size=(8, 8), process=(0, 7))
 
 

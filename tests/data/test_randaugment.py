@@ -36,14 +36,14 @@ PILLOW = {
     "Sharpness": lambda image, factor: ImageEnhance.Sharpness(image).enhance(factor),
     "ShearX": affine(lambda factor, *_: (1, factor, 0, 0, 1, 0)),
     "ShearY": affine(lambda factor, *_: (1, 0, 0, factor, 1, 0)),
-    "TranslateX": affine(lambda share, width, _: (1, 0, share * width, 0, 1, 0)),
-    "TranslateY": affine(lambda share, _, height: (1, 0, 0, 0, 1, share * height)),
+    "TranslateX": affine(lambda fraction, width, _: (1, 0, fraction * width, 0, 1, 0)),
+    "TranslateY": affine(lambda fraction, _, height: (1, 0, 0, 0, 1, fraction * height)),
 }
 
 
 @pytest.fixture(scope="module")
 def images(photographs):
-    """Photographs, square and not, dim, odd in size, tiny, noise, and one of one colour."""
+    """Photographs, square and not, dim, odd in size, tiny, noise, and one of a single color."""
     roof, flower = (image[100:324, 200:424] for image in photographs)
     noise = np.random.default_rng(0).integers(0, 256, (31, 40, 3), dtype=np.uint8)
     flat = np.full((9, 7, 3), (3, 200, 90), np.uint8)
@@ -71,7 +71,7 @@ def test_operations_are_pillows(name, images):
                 np.testing.assert_array_equal(image, before)
 
 
-def test_all_bits_posterized_away_leave_black(images):
+def test_posterizing_all_bits_away_leaves_black(images):
     # As Pillow did when DeiT was trained; Pillow 13 refuses the 0 bits of level 10.
     parameter, operation = OPERATIONS["Posterize"]
     assert parameter(10, 1) == 0
@@ -94,7 +94,7 @@ def test_operations_and_parameters_are_timms(golden):
                 assert difference(view, next(views)).max() <= 1, (name, level, sign)
 
 
-def test_what_is_drawn_is_the_published_policy():
+def test_draws_follow_the_published_policy():
     count = 15_000
     drawn = [draw(generator(0, 0, 2, index)) for index in range(count)]
     # Each of two is applied with probability .5: binomial, to 4 standard deviations.
@@ -144,7 +144,7 @@ def test_operations_are_applied_in_turn(images):
     assert apply(image, []) is image
 
 
-def test_every_drawing_takes_the_same_numbers():
+def test_every_draw_takes_the_same_numbers():
     generators = [generator(0, 0, 2, index) for index in range(50)]
     assert {len(draw(rng)) for rng in generators} == {0, 1, 2}
     counters = {rng.bit_generator.state["state"]["counter"][0] for rng in generators}

@@ -84,7 +84,7 @@ def test_unreadable_images_are_warned_of_once_and_limited():
         unreadable.add(7, "a.jpg: corrupt")
     unreadable.add(7, "a.jpg: corrupt")  # a warning is an error here
     for _ in range(2):  # and each time, so that a second pass does not skip them silently
-        with pytest.raises(UserError, match="2 unreadable images, the last one b.jpg: corrupt"):
+        with pytest.raises(UserError, match=r"2 unreadable images, the last one b.jpg: corrupt"):
             unreadable.add(9, "b.jpg: corrupt")
     assert unreadable.reasons == {7: "a.jpg: corrupt", 9: "b.jpg: corrupt"}
 

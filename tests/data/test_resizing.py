@@ -18,10 +18,10 @@ def test_resizing_is_pillows(photographs):
 # steps, both ways and in both of the extreme aspects.
 @pytest.mark.parametrize("aspect", [3 / 4, 1, 4 / 3])
 @pytest.mark.parametrize("scale", [0.2, 0.5, 0.8, 0.95, 1.0, 1.05, 1.15, 1.25, 1.35, 1.5, 1.64])
-def test_fast_resizing_is_pillows_but_for_a_level(scale, aspect, photographs):
+def test_fast_resizing_is_pillows_to_a_gray_level(scale, aspect, photographs):
     errors = []
     for photograph in photographs:
-        # As sharp as a photograph that a camera's 12 megapixels were reduced to 500 x 334 from.
+        # As sharp as a photograph of 12 megapixels that was reduced to 500 x 334.
         image = pillow(photograph, (375, 562))
         height, width = (
             min(375, round(224 * scale * side)) for side in (aspect**-0.5, aspect**0.5)
@@ -45,7 +45,7 @@ def test_fast_resizing_at_other_sizes(size, photographs):
         assert np.quantile(error, 0.99) <= 8
 
 
-def test_a_grey_stays_that_grey():
+def test_a_gray_image_keeps_its_level():
     for value in (0, 1, 127, 128, 254, 255):
         for size in ((50, 70), (300, 200), (90, 30)):
             image = np.full((100, 130, 3), value, np.uint8)

@@ -1,4 +1,4 @@
-"""The order of samples, and that nothing but seed, epoch and place changes them."""
+"""The order of samples, and that nothing but seed, epoch and position changes them."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,8 @@ def photographs(tmp_path_factory):
             file = io.BytesIO()
             Image.fromarray(pixels).resize((40, 30)).save(file, "JPEG")
             (folder / f"{i:02}.jpg").write_bytes(file.getvalue())
-        (root / "val" / folder.name).mkdir(parents=True)  # without it, some would be held out
+        # Without a validation split, some training images would be held out.
+        (root / "val" / folder.name).mkdir(parents=True)
         (root / "val" / folder.name / "0.jpg").write_bytes(file.getvalue())
     return root
 
@@ -36,11 +37,11 @@ def photographs(tmp_path_factory):
 def published(root, *settings):
     """The published training, in small: 300 images, four groups of eight."""
     row = kd.RECIPES["digits_none"]
-    fields = {field.name: field.default for field in dataclasses.fields(row)}
+    defaults = {field.name: field.default for field in dataclasses.fields(row)}
     names = ("crop", "flip", "rand_augment", "erasing", "repeats", "mixup")
     row = dataclasses.replace(
         row,
-        **{name: fields[name] for name in names},
+        **{name: defaults[name] for name in names},
         dataset=f"folder:{root}",
         train_fraction=1.0,
         passes=1,
@@ -51,92 +52,96 @@ def published(root, *settings):
     return kd.override(row, settings)
 
 
-def digest(stream):
-    sums = []
-    for images, labels in stream:
-        sums.append(hashlib.sha256(np.asarray(images).tobytes() + np.asarray(labels).tobytes()))
-    return [each.hexdigest() for each in sums]
+def digest(batches):
+    """A hash of each batch."""
+    return [
+        hashlib.sha256(np.asarray(images).tobytes() + np.asarray(labels).tobytes()).hexdigest()
+        for images, labels in batches
+    ]
 
 
 def test_workers_and_restarts_change_nothing(photographs):
     row = published(photographs)
-    stream = kd.data.train(row, workers=0)
-    assert (stream.steps, stream.batch_size, stream.images) == (8, 32, 300)
-    epochs = digest(stream), digest(stream)
+    batches = kd.data.train(row, workers=0)
+    assert (batches.steps, batches.info.batch_size, batches.info.images) == (8, 32, 300)
+    epochs = digest(batches), digest(batches)
     assert len(set(epochs[0] + epochs[1])) == 16
+
     for workers in (1, 2):
-        stream = kd.data.train(row, workers=workers)
-        assert (digest(stream), digest(stream)) == epochs
-        next(iter(stream))  # a pass that is left is begun anew
-        assert digest(stream) == digest(kd.data.train(row, first_epoch=2))
-    again = kd.data.train(row, first_epoch=0, first_step=5)
-    assert (digest(again), digest(again)) == (epochs[0][5:], epochs[1])
+        batches = kd.data.train(row, workers=workers)
+        assert (digest(batches), digest(batches)) == epochs
+        next(iter(batches))  # a pass that is left is begun anew
+        assert digest(batches) == digest(kd.data.train(row, first_epoch=2))
+
+    resumed = kd.data.train(row, first_epoch=0, first_step=5)
+    assert (digest(resumed), digest(resumed)) == (epochs[0][5:], epochs[1])
     assert digest(kd.data.train(row, first_epoch=1)) == epochs[1]
-    assert not set(digest(kd.data.train(dataclasses.replace(row, seed=1)))) & set(epochs[0])
+    other_seed = digest(kd.data.train(dataclasses.replace(row, seed=1)))
+    assert not set(other_seed) & set(epochs[0])
 
 
 def test_processes_share_a_batch_by_its_groups(photographs):
     row = published(photographs)
-    whole = next(iter(kd.data.train(row)))
-    parts = [next(iter(kd.data.train(row, process=(index, 2)))) for index in (0, 1)]
-    for one, two in zip(whole, zip(*parts, strict=True), strict=True):
-        np.testing.assert_array_equal(one, np.concatenate(two))
+    batch = next(iter(kd.data.train(row)))
+    of_processes = [next(iter(kd.data.train(row, process=(index, 2)))) for index in (0, 1)]
+    for tensor, pieces in zip(batch, zip(*of_processes, strict=True), strict=True):
+        np.testing.assert_array_equal(tensor, np.concatenate(pieces))
     with pytest.raises(kd.UserError, match="images, mixed in groups of 8, for 3 processes"):
         kd.data.train(row, process=(0, 3))
 
 
-class Seen(Samples):
-    """What would be made, without making it."""
+class RecordedSamples(Samples):
+    """Records which views would be made, without making them."""
 
-    def view(self, epoch, index, turn, out=None):
-        self.__dict__.setdefault("keys", []).append((index, turn))
+    def make_view(self, epoch, index, view, out=None):
+        self.__dict__.setdefault("views", []).append((index, view))
         return np.zeros((1, 1, 3), np.float32), 0
 
 
-def keys(row, epoch=0):
-    """(index, turn) of every sample of an epoch, by step and group."""
-    samples = Seen(row)
-    found = []
+def views_of_epoch(row, epoch=0):
+    """(index, view) of every sample of an epoch, by step and group."""
+    samples = RecordedSamples(row)
+    steps = []
     for step in range(samples.steps):
         groups = []
-        for number in range(samples.size // samples.group):
-            samples.keys = []
-            samples.group_of(epoch, step, number)
-            groups.append(samples.keys)
-        found.append(groups)
-    return found
+        for group in range(samples.batch_size // samples.group_size):
+            samples.views = []
+            samples.make_group(epoch, step, group)
+            groups.append(samples.views)
+        steps.append(groups)
+    return steps
 
 
-def test_repeated_augmentation_is_the_published(photographs):
+def flat(steps):
+    return [view for groups in steps for group in groups for view in group]
+
+
+def test_repeated_augmentation_is_the_published_one(photographs):
     """256 samples of 300 images: 86 images, 85 of them three times, never twice in a group."""
-    epoch = keys(published(photographs))
-    flat = [key for step in epoch for group in step for key in group]
-    assert len(flat) == len(set(flat)) == 256
-    counts = np.bincount([index for index, _ in flat], minlength=300)
+    epoch = views_of_epoch(published(photographs))
+    views = flat(epoch)
+    assert len(views) == len(set(views)) == 256
+    counts = np.bincount([index for index, _ in views], minlength=300)
     assert sorted(counts[counts > 0]) == [1] + 85 * [3]
-    assert {turn for _, turn in flat} == {0, 1, 2}
-    for step in epoch:
-        assert [len(group) for group in step] == 4 * [8]
-        for group in step:
+    assert {view for _, view in views} == {0, 1, 2}
+
+    for groups in epoch:
+        assert [len(group) for group in groups] == 4 * [8]
+        for group in groups:
             assert len({index for index, _ in group}) == 8
-    assert keys(published(photographs), epoch=1) != epoch
+    assert views_of_epoch(published(photographs), epoch=1) != epoch
 
 
 def test_without_repeats_every_image_comes_once(photographs):
-    flat = [k for step in keys(published(photographs, "repeats=1")) for g in step for k in g]
-    assert len({index for index, _ in flat}) == len(flat) == 288  # what fills batches of 32
-    twice = [
-        k
-        for step in keys(published(photographs, "repeats=1", "passes=2"))
-        for group in step
-        for k in group
-    ]
+    once = flat(views_of_epoch(published(photographs, "repeats=1")))
+    assert len({index for index, _ in once}) == len(once) == 288  # what fills batches of 32
+    twice = flat(views_of_epoch(published(photographs, "repeats=1", "passes=2")))
     assert len(twice) == len(set(twice)) == 576
 
 
 def test_few_images_make_a_short_batch(photographs):
-    stream = kd.data.train(published(photographs, "train_fraction=0.1"))
-    assert (stream.images, stream.batch_size, stream.steps) == (30, 30, 1)
+    batches = kd.data.train(published(photographs, "train_fraction=0.1"))
+    assert (batches.info.images, batches.info.batch_size, batches.steps) == (30, 30, 1)
 
 
 @pytest.mark.parametrize(
@@ -144,35 +149,70 @@ def test_few_images_make_a_short_batch(photographs):
     ["crop=padded", "flip=1", "rand_augment=false", "erasing=1", "mixup=0", "mix_group=16"],
 )
 def test_every_setting_changes_the_batch(photographs, setting):
-    first = next(iter(kd.data.train(published(photographs))))[0]
-    other = next(iter(kd.data.train(published(photographs, setting))))[0]
-    assert np.abs(np.array(first) - np.array(other)).max() > 0.1
+    images, _ = next(iter(kd.data.train(published(photographs))))
+    others, _ = next(iter(kd.data.train(published(photographs, setting))))
+    assert np.abs(np.array(images) - np.array(others)).max() > 0.1
 
 
 def test_a_group_shares_its_lambda(photographs):
     labels = np.array(next(iter(kd.data.train(published(photographs))))[1])
-    shares = [np.unique(np.round(group.max(axis=1), 4)) for group in labels.reshape(4, 8, 6)]
-    assert all(len(share) <= 2 for share in shares)  # lambda or more, or one class with itself
-    assert len({share[0] for share in shares}) > 1
+    largest = [np.unique(np.round(group.max(axis=1), 4)) for group in labels.reshape(4, 8, 6)]
+    # Lambda or 1 - lambda; or 1, if a class is mixed with itself.
+    assert all(len(values) <= 2 for values in largest)
+    assert len({values[0] for values in largest}) > 1
 
 
-def test_a_batch_that_groups_do_not_divide_is_refused():
+def test_the_mix_group_must_divide_the_batch():
     with pytest.raises(kd.UserError, match="a multiple of mix_group=48"):
         kd.override(kd.RECIPES["digits_none"], ["mix_group=48", "batch_size=64"])
+
+
+@pytest.fixture
+def four_images(tmp_path):
+    """Two classes of two images, each of one gray level: 10, 80 and 150, 220."""
+    for split in ("train", "val"):
+        for name, levels in (("a", (10, 80)), ("b", (150, 220))):
+            (tmp_path / split / name).mkdir(parents=True)
+            for level in levels:
+                image = Image.new("RGB", (8, 8), (level, level, level))
+                image.save(tmp_path / split / name / f"{level:03}.png")
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:.*corrupt image")
+def test_an_unreadable_image_is_replaced_by_the_next_readable_one(four_images):
+    row = published(four_images, "batch_size=4", "mix_group=0", "repeats=1", "image_size=8")
+    for path in ("a/080.png", "b/220.png"):
+        (four_images / "train" / path).write_bytes(b"no image")
+    samples = Samples(row)
+
+    for _ in range(2):  # while they are found, and once they are known
+        examples = [samples._read(index) for index in range(4)]
+        assert [index for *_, index in examples] == [0, 2, 2, 0]  # after the last comes the first
+        assert [int(image[0, 0, 0]) for image, *_ in examples] == [10, 150, 150, 10]
+        assert [label for _, label, _ in examples] == [0, 1, 1, 0]
+    assert set(samples.unreadable.reasons) == {1, 3}
+
+    for path in (four_images / "train").rglob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(kd.UserError, match="no readable image in folder:"):
+        Samples(row)
 
 
 @pytest.mark.slow
 def test_ten_thousand_images_take_no_more_memory_than_a_few(photographs):
     row = published(photographs, "passes=34", "image_size=64", "repeats=1", "batch_size=64")
     start = time.perf_counter()
-    stream = kd.data.train(row, first_step=158)
-    assert len(list(stream)) == 1  # the last of 159 steps
+    batches = kd.data.train(row, first_step=158)
+    assert len(list(batches)) == 1  # the last of 159 steps
     assert time.perf_counter() - start < 2
-    seen, memory = 0, []
+
+    images_made = 0
+    memory = []
     for images, _ in kd.data.train(row):
-        seen += len(images)
+        images_made += len(images)
         memory.append(resident())
-    assert seen > 10_000
+    assert images_made > 10_000
     assert max(memory) - memory[30] < 50 << 20
 
 

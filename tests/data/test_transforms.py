@@ -37,8 +37,8 @@ def test_random_boxes_are_torchvisions(size, golden):
         assert 1.32 < aspect[large].max() < 1.345
 
 
-def test_where_no_box_fits_it_is_the_middle(golden):
-    class Large:  # asks for the whole area at the least and the greatest aspect, in turn
+def test_the_center_is_cropped_if_no_box_fits(golden):
+    class Large:  # draws the image's whole area at the least and the greatest aspect, in turn
         numbers = itertools.cycle([[1, 0, 0.5, 0.5], [1, 1, 0.5, 0.5]])
         random = staticmethod(lambda _: np.array(next(Large.numbers)))
 
@@ -59,12 +59,12 @@ def test_evaluation_is_timms(golden):
 
 
 @pytest.mark.parametrize("crop", [0, -1, 1.01, float("nan")])
-def test_an_impossible_crop_is_an_error(crop):
+def test_an_invalid_crop_is_an_error(crop):
     with pytest.raises(kd.UserError, match=r"from 0.05 to 1"):
         evaluation_view(np.zeros((9, 9, 3), np.uint8), (8, 8), crop)
 
 
-def test_normalisation_is_imagenets():
+def test_normalization_is_imagenets():
     image = np.arange(256, dtype=np.uint8).repeat(3).reshape(2, 16, 8, 3)
     expected = (image / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
     np.testing.assert_allclose(normalize(image), expected, atol=1e-6)
@@ -72,9 +72,10 @@ def test_normalisation_is_imagenets():
     assert normalize(image).dtype == np.float32
 
 
-def test_padded_crops_are_shifts_drawn_evenly():
+def test_padded_crops_are_uniform_shifts():
     image = np.arange(1, 76, dtype=np.uint8).reshape(5, 5, 3)
-    rng, counts = generator(0, 0, 0), {}
+    rng = generator(0, 0, 0)
+    counts = {}
     for _ in range(900):
         crop = padded_crop(image, 1, rng)
         center = tuple(np.argwhere((crop == image[2, 2]).all(axis=-1))[0])
@@ -84,8 +85,8 @@ def test_padded_crops_are_shifts_drawn_evenly():
     assert padded_crop(image, 0, rng) is image
 
 
-def test_a_training_view_is_its_parts_in_order(photographs):
-    """With the same numbers, Pillow's crop, resizing and flip and our operations give it too."""
+def test_a_training_view_is_its_steps_in_order(photographs):
+    """With the same random numbers, Pillow's crop and resizing and our operations give it too."""
     image = photographs[0]
     for index in range(12):
         view = training_view(image, (160, 144), generator(1, 2, 2, index))
@@ -100,7 +101,7 @@ def test_a_training_view_is_its_parts_in_order(photographs):
         assert view.shape == (160, 144, 3)
         assert view.dtype == np.float32
         if not {name for name, _ in operations} & {"Equalize", "AutoContrast", "Posterize"}:
-            # Those, and what turns at a threshold, would make much of a resized pixel's 1 level.
+            # Those amplify a difference of one gray level in a resized pixel.
             levels = np.abs(view - expected).mean() * 255 * 0.226
             assert levels < 3
         again = training_view(image, (160, 144), generator(1, 2, 2, index))

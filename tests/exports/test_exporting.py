@@ -1,14 +1,13 @@
-"""``kd.export``: wrong arguments, files that disagree with their model, files that exist."""
+"""``kd.export``: wrong arguments, and files that disagree with their model."""
 
 import pathlib
-import shutil
 
 import keras
 import numpy as np
 import pytest
 
 import keras_deit as kd
-from keras_deit.exports import Report, exporting, formats, onnx_file, saved_model, table
+from keras_deit.exports import Report, exporting, table
 from keras_deit.exports.timing import median_milliseconds
 
 REPORT = Report(
@@ -89,23 +88,6 @@ def test_unsupported_models_are_refused(tmp_path):
     with pytest.raises(kd.UserError, match="a RegNetY has no attention"):
         kd.export(regnet, tmp_path / "model.tflite", attention=True)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("file_format", [saved_model, onnx_file], ids=lambda row: row.NAME)
-def test_existing_file_is_replaced_if_asked(models, exported, file_format, tmp_path):
-    existing, _ = exported("plain", file_format)
-    path = tmp_path / existing.name
-    copy = shutil.copytree if existing.is_dir() else shutil.copy
-    copy(existing, path)
-
-    images = np.random.default_rng(1).normal(size=(4, 24, 16, 3)).astype(np.float32)
-    kd.export(models["distilled"], path, overwrite=True)
-    expected = np.array(models["distilled"](images))
-    np.testing.assert_allclose(
-        formats.load(file_format, path)(images), expected, rtol=1e-3, atol=1e-4
-    )
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def test_table_has_a_row_for_each_report():

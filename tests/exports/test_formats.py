@@ -1,6 +1,7 @@
 """Every format: its file computes the model's function and describes itself."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -50,12 +51,19 @@ def test_file_computes_the_models_function(models, exported, name, file_format):
 
 @pytest.mark.slow
 @each_format
-def test_batch_can_be_fixed_and_attention_added(models, file_format, tmp_path):
+def test_batch_can_be_fixed_attention_added_and_a_file_replaced(
+    models, exported, file_format, tmp_path
+):
     model = models["distilled"]
-    path = tmp_path / f"model{file_format.SUFFIX}"
     images = random_images(model.image_size, 3, seed=1)
-    report = kd.export(model, path, batch=2, attention=True, images=images)
+    existing, _ = exported("plain", file_format)
+    path = tmp_path / existing.name
+    copy = shutil.copytree if existing.is_dir() else shutil.copy
+    copy(existing, path)
+
+    report = kd.export(model, path, batch=2, attention=True, images=images, overwrite=True)
     assert report.images == 3  # the last batch is padded
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
     outputs = all_outputs(path, file_format, images[:2])
     attention = np.array(model.attention_maps(images[:2]))
@@ -122,7 +130,7 @@ def test_metadata_are_those_of_the_model(models):
 @pytest.mark.slow
 @pytest.mark.parametrize("file_format", [saved_model, litert], ids=lambda row: row.NAME)
 def test_convnet_is_exported(file_format, tmp_path):
-    model = kd.RegNetY(stem=8, depths=(1, 2), widths=(8, 16), group_width=8, num_classes=5)
+    model = kd.RegNetY(stem=8, depths=(1, 1), widths=(8, 16), group_width=8, num_classes=5)
     report = kd.export(model, tmp_path / f"model{file_format.SUFFIX}", image_size=(8, 12))
     assert report.difference < 1e-4
 

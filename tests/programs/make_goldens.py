@@ -27,7 +27,8 @@ from transformers import (
 DEIT = {"img_size": (24, 16), "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 3}
 
 
-def randomise(model, seed):
+def randomize(model, seed):
+    """Random parameters, positive where a scale or a variance has to be."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in model.state_dict().items():
         if "num_batches" not in name:
@@ -39,13 +40,16 @@ def randomise(model, seed):
 
 
 def weights(model):
+    """A model's parameters as arrays of a golden."""
     state = {k: v.numpy() for k, v in model.state_dict().items() if "num_batches" not in k}
     return {f"weights/{name}": value for name, value in state.items()}
 
 
 def deit(distilled):
+    """A DeiT: its parameters, images, and the logits of each head and of both."""
     kind = VisionTransformerDistilled if distilled else VisionTransformer
-    model = randomise(kind(**DEIT, num_classes=5), seed=int(distilled))
+    model = randomize(kind(**DEIT, num_classes=5), seed=int(distilled))
+
     x = images((3, 3, 24, 16))
     with torch.no_grad():
         tokens = model.forward_features(x)
@@ -62,13 +66,14 @@ def deit(distilled):
 
 
 def resampled():
-    """The distilled model of 4x4 patches, its positions brought to others as the official main.py
-    does, and its heads there."""
+    """The distilled model of 4x4 patches, its position embedding resampled as in the official
+    main.py, and its logits at those resolutions."""
     fields = {**DEIT, "num_classes": 5}
-    model = randomise(VisionTransformerDistilled(**{**fields, "img_size": (32, 32)}), seed=4)
+    model = randomize(VisionTransformerDistilled(**{**fields, "img_size": (32, 32)}), seed=4)
     arrays = weights(model)
     prefix, grid = model.pos_embed[:, :2], model.pos_embed[:, 2:]
     grid = grid.reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+
     for rows, columns in ((2, 8), (3, 5), (7, 7)):
         size = (rows * 8, columns * 8)
         other = VisionTransformerDistilled(**{**fields, "img_size": size}).eval()
@@ -77,10 +82,12 @@ def resampled():
         )
         new = torch.cat([prefix, new.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
         other.load_state_dict({**model.state_dict(), "pos_embed": new})
+
         x = images((2, 3, *size))
         with torch.no_grad():
             tokens = other.forward_features(x)
             logits = torch.stack([other.head(tokens[:, 0]), other.head_dist(tokens[:, 1])])
+
         name = f"{rows}x{columns}"
         arrays[f"{name}/images"] = x.permute(0, 2, 3, 1).numpy()
         arrays[f"{name}/logits"] = logits.numpy()
@@ -89,7 +96,7 @@ def resampled():
 
 
 def from_transformers(distilled):
-    """Writes a random model's own file; its heads' logits."""
+    """Writes the file of a random model, and returns images and the logits of each head."""
     kind, config, name = (
         (DeiTForImageClassificationWithTeacher, DeiTConfig, "transformers_distilled")
         if distilled
@@ -98,10 +105,11 @@ def from_transformers(distilled):
     shape = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3}
     sizes = {"intermediate_size": 48, "image_size": 24, "patch_size": 8, "num_labels": 5}
     model = kind(config(**shape, **sizes, layer_norm_eps=1e-6))
-    randomise(model, seed=5)
+    randomize(model, seed=5)
     model.save_pretrained(GOLDENS / "folder")
     (GOLDENS / "folder" / "model.safetensors").rename(GOLDENS / f"{name}.safetensors")
     shutil.rmtree(GOLDENS / "folder")
+
     x = images((2, 3, 24, 24))
     with torch.no_grad():
         output = model(x)
@@ -110,9 +118,9 @@ def from_transformers(distilled):
 
 
 def torch_files():
-    """The distilled golden model as the official files hold it, in PyTorch's present and former
-    format, and as a training checkpoint of the official script does."""
-    model = randomise(VisionTransformerDistilled(**DEIT, num_classes=5), seed=1)
+    """Writes the distilled golden model as an official file, in PyTorch's current and former
+    formats, and as a training checkpoint of the official script."""
+    model = randomize(VisionTransformerDistilled(**DEIT, num_classes=5), seed=1)
     state = {"model": model.state_dict()}
     torch.save(state, GOLDENS / "deit_distilled.pth")
     torch.save(state, GOLDENS / "former.pth", _use_new_zipfile_serialization=False)
@@ -120,11 +128,13 @@ def torch_files():
 
 
 def regnety():
+    """A RegNetY: its parameters, shape, images and logits."""
     config = RegNetCfg(
         stem_width=8, depth=8, w0=8, wa=8.0, wm=2.0, group_size=8, se_ratio=0.25, bottle_ratio=1.0
     )
-    model = randomise(RegNet(config, num_classes=5), seed=3)
+    model = randomize(RegNet(config, num_classes=5), seed=3)
     stages = [getattr(model, f"s{i}") for i in range(1, 5) if hasattr(model, f"s{i}")]
+
     x = images((2, 3, 17, 32))
     with torch.no_grad():
         logits = model(x)

@@ -1,5 +1,5 @@
-"""What the comparisons with the original implementations share. Needs torch and, for timm,
-torchvision, which the project itself never does: import this before timm."""
+"""What the programs that run the original implementations share. They need torch and, for timm,
+torchvision, which the project itself never does. Import this module before timm."""
 
 import pathlib
 
@@ -15,10 +15,11 @@ GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 
 
 def images(shape, seed=7):
+    """Random normal numbers, a float32 tensor of this shape."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def write(made):
-    """Writes arrays by name into tests/goldens/<name>.npz, by what they are of."""
-    for name, arrays in made.items():
+def write(goldens):
+    """Writes tests/goldens/<name>.npz for each name -> dict of arrays."""
+    for name, arrays in goldens.items():
         np.savez_compressed(GOLDENS / f"{name}.npz", **arrays)

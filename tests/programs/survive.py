@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,6 +43,9 @@ def commands(engine, workdir, data_dir, settings):
     argv = [sys.executable, "-m", "scripts.train", *flags]
 
     environ = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+    # The run is started several times, and compiles the same programs each time.
+    environ["JAX_COMPILATION_CACHE_DIR"] = f"{pathlib.Path(workdir).parent}/compiled"
+    environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     addresses = [f"localhost:{port}" for port in free_ports(count)]
     return [(argv, {**environ, **cluster(backend, addresses, i)}) for i in range(count)]
 
@@ -88,24 +92,22 @@ def survive(
     killed = folder / "killed"
 
     times, _ = run(commands(engine, uninterrupted, data_dir, settings))
-    start, first_epoch, second_epoch, *_, end = times
-    startup_seconds = first_epoch - start
-    first_epoch_seconds = second_epoch - first_epoch  # with the compilation before it
-    rest_seconds = end - second_epoch
+    startup_seconds = times[1] - times[0]
+    first_epoch_seconds = times[2] - times[1]  # with the compilation before it
+    epoch_seconds = (times[-1] - times[2]) / (len(times) - 3)
 
     done = 0
     while not (killed / "last.keras").exists():
         kill = None
         if done < kills:
             number = signals[done % len(signals)]
-            # One in five during start-up, the others during training.
-            during_startup = rng.random() < 0.2
-            if during_startup:
-                delay = rng.uniform(0, startup_seconds)
+            # One in five during start-up, the others in the first or second epoch of the process.
+            if rng.random() < 0.2:
+                kill = Kill(number, after_epochs=0, seconds=rng.uniform(0, startup_seconds))
+            elif rng.random() < 0.5:
+                kill = Kill(number, after_epochs=1, seconds=rng.uniform(0, first_epoch_seconds))
             else:
-                delay = rng.uniform(0.5, 1) * first_epoch_seconds
-                delay += rng.uniform(0, 2) * rest_seconds / kills
-            kill = number, during_startup, delay
+                kill = Kill(number, after_epochs=2, seconds=rng.uniform(0, epoch_seconds))
 
         _, output = run(commands(engine, killed, data_dir, settings), kill, rng)
         done += kill is not None
@@ -116,20 +118,33 @@ def survive(
     return list(differences(uninterrupted, killed))
 
 
+@dataclass
+class Kill:
+    """When one of a run's processes gets a signal.
+
+    Attributes:
+        signal: int. Its number.
+        after_epochs: int. It comes after so many epochs of the process began.
+        seconds: float. And so long after that.
+    """
+
+    signal: int
+    after_epochs: int
+    seconds: float
+
+
 def run(commands, kill=None, rng=random):
     """Runs the processes of a run to their end.
 
     Args:
         commands: as ``commands`` gives them.
-        kill: None, or (signal, during_startup, seconds): one process gets the signal so long after
-            its start, or after its first epoch began; the others must then end by themselves.
+        kill: None, or a ``Kill``; the other processes must then end by themselves.
         rng: chooses the process.
 
     Returns:
         (times, output): when the processes began, began each epoch, and ended; and the lines that
         the first one printed.
     """
-    number, during_startup, delay = kill or (None, False, 1e6)
     times, output = [time.monotonic()], []
 
     started = []
@@ -137,29 +152,37 @@ def run(commands, kill=None, rng=random):
         pipe = subprocess.DEVNULL if started else subprocess.PIPE
         options = {"stdout": pipe, "stderr": subprocess.STDOUT, "text": True, "env": environ}
         started.append(subprocess.Popen(argv, cwd=ROOT, **options))
+
+    during_startup = kill is not None and not kill.after_epochs
     victim = rng.choice(started)
 
     def strike():
-        victim.send_signal(number)
+        victim.send_signal(kill.signal)
         if during_startup:  # processes that wait for each other wait for longer
-            for each in started:
-                each.kill()
+            for process in started:
+                process.kill()
 
-    timer = threading.Timer(delay, strike)
-    timer.daemon = True
-    if during_startup:
-        timer.start()
+    timer = None
 
+    def start_timer():
+        nonlocal timer
+        if kill and len(times) - 1 == kill.after_epochs:
+            timer = threading.Timer(kill.seconds, strike)
+            timer.daemon = True
+            timer.start()
+
+    start_timer()
     for line in started[0].stdout:
         output.append(line.rstrip())
         if line.startswith("Epoch"):
             times.append(time.monotonic())
-            if not during_startup and len(times) == 2:
-                timer.start()
+            start_timer()
     started[0].stdout.close()
-    timer.cancel()
+    if timer:
+        timer.cancel()
 
     # During start-up SIGTERM just ends a process; later it saves, and exits with 75.
+    number = kill and kill.signal
     expected = {None: (0,), signal.SIGTERM: (0, 75, -signal.SIGTERM)}.get(number, (0, -9, 75))
     for process in started:
         if process.wait(END_SECONDS) not in (*expected, -9 if during_startup else 0):

@@ -120,13 +120,19 @@ def test_the_shell_commands_exist():
         assert os.access(ROOT / name, os.X_OK), name
 
 
+def read_with_helpers(path):
+    """The text of a command, and of the modules beside it that it imports."""
+    text = path.read_text()
+    helpers = re.findall(r"^from scripts import (.*?)(?:  #.*)?$", text, re.MULTILINE)
+    names = {name for line in helpers for name in line.split(", ")}
+    return "".join([text, *((path.parent / f"{name}.py").read_text() for name in sorted(names))])
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_in_the_text_have_these_flags(page):
     text = TEXTS[page].replace("\\\n", " ")
     for name, rest in re.findall(r"python -m (scripts\.\w+|tests\.programs\.\w+)([^`\n]*)", text):
-        source = (ROOT / f"{name.replace('.', '/')}.py").read_text()
-        if "model_flags" in source:
-            source += (ROOT / "scripts/model_flags.py").read_text()
+        source = read_with_helpers(ROOT / f"{name.replace('.', '/')}.py")
         known = re.findall(r'DEFINE_\w+\(\s*"(\w+)"|"--(\w+)"', source)
         flags = dict(re.findall(r"--(\w+)=(\S*)", rest))
         assert flags.keys() <= {flag for pair in known for flag in pair}, name

@@ -1,4 +1,4 @@
-"""Downloads by name, from a hub of our own on this machine: real HTTP, real cache."""
+"""Downloads by name, from a local HTTP server that answers as the hub does."""
 
 import hashlib
 import http.server
@@ -52,7 +52,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A model and the file a hub would hold of it."""
+    """A model, and the content of its file on a hub."""
     model = kd.build(NAME)
     for i, variable in enumerate(model.variables):
         values = np.random.default_rng(i).normal(size=variable.shape, scale=0.05)
@@ -96,7 +96,7 @@ def load(endpoint, cache, **variables):
 
 
 def gets(server):
-    """Where each request for the file began."""
+    """The first byte of each request for the file."""
     return [first for command, path, first in server.requests if command == "GET" and NAME in path]
 
 
@@ -106,32 +106,33 @@ def test_a_name_is_downloaded_once(hub, published, tmp_path):
     done = load(endpoint, tmp_path)
     expected = float(np.sum(published[0](np.ones((1, 224, 224, 3), "float32"))))
     assert float(done.stdout) == pytest.approx(expected, abs=1e-2), done.stderr
+
     server.requests.clear()
     assert load(endpoint, tmp_path).stdout == done.stdout
     assert not gets(server)
     assert load(endpoint, tmp_path, HF_HUB_OFFLINE="1").stdout == done.stdout
 
     (blob,) = (path for path in tmp_path.rglob("blobs/*") if path.is_file())
-    damaged = bytearray(blob.read_bytes())
-    damaged[-100] ^= 1
-    blob.write_bytes(damaged)
-    assert "is damaged" in load(endpoint, tmp_path).stderr
+    content = bytearray(blob.read_bytes())
+    content[-100] ^= 1
+    blob.write_bytes(content)
+    assert "is corrupt" in load(endpoint, tmp_path).stderr
 
 
 @pytest.mark.slow
-def test_a_download_that_breaks_off_goes_on(hub, tmp_path):
+def test_an_interrupted_download_resumes(hub, tmp_path):
     server, endpoint = hub
     server.limit = 15_000_000  # then the connection ends
     assert load(endpoint, tmp_path).returncode == 0
-    assert gets(server) == [0, 10 << 20]  # the second asked for what the first had not brought
+    assert gets(server) == [0, 10 << 20]  # the second request is for the rest
 
 
 @pytest.mark.parametrize(
     "offline",
-    ["1", pytest.param("0", marks=pytest.mark.slow)],  # which tries five times
+    ["1", pytest.param("0", marks=pytest.mark.slow)],  # "0" tries five times
 )
-def test_no_hub_and_no_cache_is_one_line(offline, tmp_path):
-    done = load("http://127.0.0.1:9", tmp_path, HF_HUB_OFFLINE=offline)  # nobody listens there
+def test_an_unreachable_hub_is_one_line(offline, tmp_path):
+    done = load("http://127.0.0.1:9", tmp_path, HF_HUB_OFFLINE=offline)  # no server there
     assert done.returncode == 1
     assert "error: cannot get timm/deit_tiny_patch16_224.fb_in1k from the hub" in done.stderr
     assert "https://dl.fbaipublicfiles.com/deit/deit_tiny_patch16_224-a1311bcf.pth" in done.stderr

@@ -1,4 +1,4 @@
-"""Position embeddings at other resolutions."""
+"""Position embeddings at other resolutions, as the official code resamples them."""
 
 import numpy as np
 import pytest
@@ -16,16 +16,17 @@ def test_other_resolutions(grid, golden, tmp_path):
     size = tuple(8 * int(side) for side in grid.split("x"))
     model = load(tmp_path / "square", image_size=size, grid=(4, 4))
     np.testing.assert_allclose(model.tokens.pos_embed, truth[f"{grid}/pos_embed"], atol=2e-6)
-    np.testing.assert_array_equal(  # the two tokens' are untouched
+    np.testing.assert_array_equal(  # the positions of the two tokens stay
         np.array(model.tokens.pos_embed)[:, :2], parameters(truth)["pos_embed"][:, :2]
     )
-    here = {"images": truth[f"{grid}/images"], "logits": truth[f"{grid}/logits"]}
-    assert_heads(model, here)
+
+    resampled = {"images": truth[f"{grid}/images"], "logits": truth[f"{grid}/logits"]}
+    assert_heads(model, resampled)
     kd.save_pretrained(model, tmp_path / "other.safetensors")
-    assert_heads(kd.load(tmp_path / "other.safetensors"), here)  # it knows its own grid
+    assert_heads(kd.load(tmp_path / "other.safetensors"), resampled)  # the file has its own grid
 
 
-def test_resampling_keeps_what_it_must():
+def test_resampling_keeps_identity_constants_and_symmetry():
     grid = np.random.default_rng(0).normal(size=(5, 4, 3)).astype("float32")
     np.testing.assert_allclose(resample(grid, 5, 4), grid, atol=1e-7)
     np.testing.assert_allclose(resample(np.ones((3, 3, 1), "float32"), 8, 2), 1, atol=1e-6)
@@ -34,7 +35,7 @@ def test_resampling_keeps_what_it_must():
     )
 
 
-def test_a_file_of_no_square_is_told_its_grid(golden, tmp_path):
+def test_a_grid_that_is_no_square_has_to_be_given(golden, tmp_path):
     save_file(parameters(golden("deit_distilled")), tmp_path / "file")  # 3x2 patches
     with pytest.raises(kd.UserError, match="6 patches, in no known shape: give grid="):
         load(tmp_path / "file", image_size=32)
@@ -45,7 +46,7 @@ def test_a_file_of_no_square_is_told_its_grid(golden, tmp_path):
     )
 
 
-def test_positions_of_two_possible_shapes_are_not_guessed(golden, tmp_path, capsys):
+def test_an_ambiguous_grid_is_not_guessed(golden, tmp_path, capsys):
     save_file(parameters(golden("resampled")), tmp_path / "file")  # 4x4 patches
     with pytest.raises(kd.UserError, match="16 patches, in no known shape"):
         load(tmp_path / "file", image_size=(16, 64))
