@@ -136,6 +136,7 @@ def test_quickstart_prints_plain_lines_and_a_table(tmp_path):
 
     rows = tables.read_csv(tmp_path / "results.csv")
     assert [row["method"] for row in rows] == ["teacher", "none", "soft", "hard"]
+    assert [row["distillation"] is None for row in rows] == [True, True, False, False]
     assert (tmp_path / "results.md").read_text() in done.stdout
     for name in ("learning_curves.png", "attention_maps.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
