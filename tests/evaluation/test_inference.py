@@ -55,11 +55,12 @@ from tests.evaluation.test_inference import images
 strategy = {"tensorflow": "mirrored", "jax": "auto"}[keras.backend.backend()]
 with strategies.scope(recipe("digits_none", f"strategy={strategy}")):
     assert strategies.devices() == 2
-    model = kd.DeiT((24, 16), patch_size=8, width=12, depth=2, heads=3, num_classes=5)
+    model = kd.DeiT((24, 16), patch_size=8, width=12, depth=1, heads=3, num_classes=5)
+expected = [np.array(head) for head in model.logits(images(4))]
 predict = kd.evaluation.predictor(model)
 for count in (3, 4, 1):
-    for head, expected in zip(predict(images(count)), model.logits(images(count)), strict=True):
-        np.testing.assert_allclose(head, np.array(expected), rtol=1e-4, atol=1e-5)
+    for head, logits in zip(predict(images(4)[:count]), expected, strict=True):
+        np.testing.assert_allclose(head, logits[:count], rtol=1e-4, atol=1e-5)
 """
 
 
