@@ -10,11 +10,11 @@ import numpy as np
 
 from keras_deit.exports.calibration import random_images
 from keras_deit.exports.formats import check_options, format_of, load
+from keras_deit.exports.report import Report
 from keras_deit.exports.settings import INT8_LEVELS, QUANTIZATIONS, ExportSettings
 from keras_deit.exports.timing import median_milliseconds
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import float32_copy
-from keras_deit.utils import tables
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write, atomic_write_folder
 from keras_deit.utils.validation import height_and_width
@@ -23,36 +23,6 @@ from keras_deit.utils.validation import height_and_width
 TOLERANCES = {"none": 1e-4, "float16": 2e-2}
 RANDOM_IMAGES = 4
 ANY_SIZE = (224, 224)  # of a model that takes images of any size, unless one is given
-
-
-@dataclass(frozen=True)
-class Report:
-    """The comparison of a written file with its model.
-
-    Attributes:
-        path: ``pathlib.Path`` of the file.
-        runtime: str. The runtime that loaded the file.
-        bytes: int. Size of the file, or of all files in the folder.
-        difference: float. Largest absolute logit error, relative to the standard deviation of the
-            model's logits.
-        agreement: float. Fraction of images with the same top-1 class.
-        images: int. Number of images compared.
-        higher_precision: str. Which operations an int8 file keeps in higher precision, one of
-            ``settings.INT8_LEVELS``; "" for other files.
-        milliseconds: float. Median latency of one image, or of a fixed batch, in the runtime, on
-            all cores.
-        keras_milliseconds: float. Likewise in Keras' compiled function, called in turn.
-    """
-
-    path: pathlib.Path
-    runtime: str
-    bytes: int
-    difference: float
-    agreement: float
-    images: int
-    higher_precision: str
-    milliseconds: float
-    keras_milliseconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +116,10 @@ def export(
 
     # 1. Wrong arguments are found before the first slow step.
     _check_path(path, file_format, overwrite)
-    _check_quantize(quantize, calibration)
+    _check_quantize(quantize)
     _check_batch(batch)
     _check_model(model, attention)
+
     settings = ExportSettings(
         image_size=model.image_size or height_and_width(image_size or ANY_SIZE),
         crop=crop,
@@ -158,6 +129,7 @@ def export(
         calibration=calibration,
     )
     check_options(file_format, path, settings)
+    _check_calibration(quantize, calibration)
     _check_images(calibration, settings.image_size)
     _check_images(images, settings.image_size)
 
@@ -185,9 +157,12 @@ def _check_path(path, file_format, overwrite):
         raise UserError(f"{path} is a file: expected the name of a folder")
 
 
-def _check_quantize(quantize, calibration):
+def _check_quantize(quantize):
     if quantize not in QUANTIZATIONS:
         raise UserError(f"quantize {quantize!r}: expected {', '.join(QUANTIZATIONS)}")
+
+
+def _check_calibration(quantize, calibration):
     if (quantize == "int8") != (calibration is not None):
         raise UserError(
             f"quantize={quantize}: expected calibration images with int8, and only with int8"
@@ -223,9 +198,13 @@ def _write_and_compare(plan, partial):
     Raises:
         UserError: the file does not agree with the model.
     """
-    for higher_precision in INT8_LEVELS if plan.settings.quantize == "int8" else ("",):
+    # The least precise int8 file that agrees is the smallest and fastest.
+    levels = INT8_LEVELS if plan.settings.quantize == "int8" else ("",)
+
+    for higher_precision in levels:
         settings = replace(plan.settings, higher_precision=higher_precision)
         plan.file_format.write(plan.model, partial, settings)
+
         run = load(plan.file_format, partial)
         difference, agreement = _compare(plan, run)
         if plan.agreement is None or agreement >= plan.agreement:
@@ -236,6 +215,7 @@ def _write_and_compare(plan, partial):
     milliseconds, keras_milliseconds = median_milliseconds(
         lambda: run(images), lambda: plan.keras_function(images)
     )
+
     report = Report(
         path=plan.path,
         runtime=plan.file_format.NAME,
@@ -253,6 +233,7 @@ def _write_and_compare(plan, partial):
 
 def _compare(plan, run):
     """The ``difference`` and the ``agreement`` of a ``Report``, for the file's function ``run``."""
+    # One image at a time, as on a device, unless the file takes whole batches alone.
     step = plan.settings.batch or 1
     images = _whole_batches(plan.images, step)
     logits = [run(images[start : start + step]) for start in range(0, len(images), step)]
@@ -299,22 +280,3 @@ def _judge(report, quantize, minimum):
             f" and {minimum:.1%} is expected: try more calibration images or quantize=dynamic;"
             " nothing was written"
         )
-
-
-def table(reports):
-    """The reports as a Markdown table."""
-    header = ["file", "runtime", "MB", "largest difference", "same top-1", "ms", "Keras, ms"]
-    rows = [
-        [
-            report.path.name,
-            report.runtime,
-            f"{report.bytes / 1e6:.1f}",
-            f"{report.difference:.1e}",
-            f"{report.agreement:.1%} of {report.images}",
-            f"{report.milliseconds:.1f}",
-            f"{report.keras_milliseconds:.1f}",
-            f"{report.milliseconds / report.keras_milliseconds:.2f}",
-        ]
-        for report in reports
-    ]
-    return tables.markdown([*header, "ratio"], rows, left=2)

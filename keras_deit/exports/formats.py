@@ -27,6 +27,7 @@ def format_of(path):
     for file_format in FORMATS:
         if path.suffix == file_format.SUFFIX:
             return file_format
+
     suffixes = ", ".join(file_format.SUFFIX for file_format in FORMATS if file_format.SUFFIX)
     raise UserError(f"{path}: expected {suffixes}, or no suffix for a SavedModel's folder")
 
@@ -35,6 +36,7 @@ def check_options(file_format, path, settings):
     """Raises UserError if ``settings`` ask for an option that the format of ``path`` lacks."""
     for option in OPTIONAL:
         value = getattr(settings, option)
+        # The dataclass itself has the defaults.
         if option not in file_format.OPTIONS and value != getattr(ExportSettings, option):
             suffixes = [other.SUFFIX for other in FORMATS if option in other.OPTIONS]
             names = [f"a {suffix} file" if suffix else "a SavedModel" for suffix in suffixes]
