@@ -62,6 +62,7 @@ def recipe(task, model, overrides=()):
     asked = kd.override(base, first)
     variant, shape = _variant_and_shape(model, asked.variant)
 
+    # The resolution of the file's positions, unless another is asked for.
     image_size = asked.image_size
     if not any(_field_of(setting) == "image_size" for setting in first):
         image_size = _square_side(model, shape.get("image_size", image_size))

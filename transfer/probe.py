@@ -75,6 +75,7 @@ def probe_recipe(task_recipe, workdir, data_dir=None):
     Strategy(task_recipe.strategy)  # first: it meets the other processes and makes the devices
     check_start_file(task_recipe.start, workdir)
 
+    # Scores are kept with their recipe, as JSON gives it back: tuples as lists.
     path = pathlib.Path(workdir) / "probe.json"
     fields = json.loads(json.dumps(dataclasses.asdict(task_recipe)))
     if path.exists():
@@ -100,6 +101,7 @@ def _score(task_recipe, data_dir):
     testing = datasets.load(task_recipe.dataset, task_recipe.validation_split, data_dir)
     check_classes(training, testing, task_recipe)
 
+    # The images that a fine-tuning by this recipe would train on.
     rng = generator(task_recipe.subset, 0, SUBSET)
     training_rows = training.subset_indices(task_recipe.train_fraction, rng)
 
@@ -174,6 +176,7 @@ def _fit(features, labels, seed):
     count = min(NEIGHBORS, len(labels))
     neighbors = KNeighborsClassifier(count, weights="distance", metric="cosine")
 
+    # A classifier that has not converged is scored as it is, and is rarely the best.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         linear = _linear(_best_strength(features, labels, seed))

@@ -61,12 +61,14 @@ def chart(rows, path):
         groups = [_rows_of(rows, task, model, method) for task in tasks]
         lowest = min(lowest, _draw_bars(axes, groups, offset, bar_width, label, f"C{number}"))
 
+    # The axis begins at a tenth below the lowest bar, so that differences show.
     bottom = np.floor(10 * max(0, lowest - 0.05)) / 10
     axes.set(ylim=(bottom, 1), ylabel="accuracy")
     axes.set_xticks(range(len(tasks)), [title(task) for task in tasks])
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.spines[["top", "right"]].set_visible(False)
 
+    # An empty line, for the legend alone.
     if any(row["published"] for row in rows):
         axes.plot([], [], color="black", lw=2, label="published")
     figure.legend(loc="outside lower center", frameon=False, fontsize=8, ncols=2)

@@ -94,6 +94,7 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
             logs.info(f"failed: {error}")
             failures.append(f"{run.task_name}, {run.model}: {error}")
 
+        # Written after each run, so that an interrupted sweep has its results.
         rows = _replace_rows(rows, run, new_rows)
         if not processes.index():
             _write_results(rows, workdir)
@@ -130,6 +131,7 @@ def _plan(tasks, models, workdir, overrides, seeds):
         for model in dict.fromkeys(models):
             task_recipe = recipe(task, model, overrides)
             for seed in range(seeds):
+                # Each seed sees other training images, unless the user chose some.
                 seeded = {"seed": seed}
                 if not any(setting.startswith("subset=") for setting in overrides):
                     seeded["subset"] = seed

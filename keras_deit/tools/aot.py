@@ -164,6 +164,7 @@ def compile_step(recipe, devices):
         donate_argnums=0,  # the new state takes the old one's memory
     )
 
+    # Shapes are enough to compile: no array is as large as a model or a batch.
     start = time.perf_counter()
     program = step.lower(_state_shapes(model), _batch_shapes(model, recipe.batch_size)).compile()
     seconds = time.perf_counter() - start

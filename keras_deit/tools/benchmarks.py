@@ -52,6 +52,7 @@ def loading(variant="deit_base_distilled_patch16_224"):
         save_pretrained(build(variant), path)
         file_size = path.stat().st_size / 2**20
 
+        # The model itself takes memory too: what loading adds is the difference.
         load_seconds, load_memory = measure(f"kd.load({str(path)!r}, {variant!r})")
         build_seconds, build_memory = measure(f"kd.build({variant!r})")
 
@@ -235,6 +236,7 @@ def _images_per_second(folder, paths, timm_transform):
     )
     batches = data.train(published_augmentation(folder), workers=2)
 
+    # In turn, so that a slow minute of the machine is one for both.
     rates = {"ours": [], "timm": []}
     for _ in range(EPOCHS):
         rates["ours"].append(_rate(batches))

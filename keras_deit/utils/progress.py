@@ -7,7 +7,9 @@ import keras
 
 from keras_deit.utils import logs
 
-LINES = 10  # of a whole job, if standard output is not a terminal
+# If standard output is not a terminal: how many lines a job has at most, and how far apart they are.
+LINES = 10
+SECONDS_BETWEEN_LINES = 2
 
 
 def progress_bar(total, unit="step", done=0):
@@ -25,8 +27,7 @@ def progress_bar(total, unit="step", done=0):
     Example:
         >>> from keras_deit.utils.progress import progress_bar
         >>> bar = progress_bar(200, "image")
-        >>> bar.add(100)
-        image 100 of 200, 0:00 left
+        >>> bar.add(100)  # too soon for a line
         >>> bar.update(200)
         image 200 of 200, after 0:00
     """
@@ -42,7 +43,8 @@ def _redraws():
 
 
 class _Lines:
-    """Prints a line for each tenth of a job, and none if the total is unknown."""
+    """Prints a line for each tenth of a job, in short jobs only the last, and none if the total is
+    unknown."""
 
     def __init__(self, total, unit, done):
         self.total = total
@@ -50,18 +52,22 @@ class _Lines:
         self.done = done
 
         self.done_before = done
-        self.printed = self._lines_due()
         self.start = time.monotonic()
+        self.printed = self._lines_due()
+        self.last_line = self.start
 
     def add(self, count):
         self.update(self.done + count)
 
     def update(self, count):
         self.done = count
-        if self._lines_due() == self.printed:
+        is_new = self._lines_due() > self.printed
+        is_early = time.monotonic() - self.last_line < SECONDS_BETWEEN_LINES
+        if not is_new or (is_early and count < self.total):
             return
 
         self.printed = self._lines_due()
+        self.last_line = time.monotonic()
         logs.info(f"{self.unit} {count} of {self.total}, {self._clock()}")
 
     def _lines_due(self):
@@ -72,6 +78,7 @@ class _Lines:
         if self.done >= self.total:
             return f"after {_duration(elapsed)}"
 
+        # Of this process' own units alone: a resumed job began with others.
         seconds_per_unit = elapsed / max(1, self.done - self.done_before)
         return f"{_duration(seconds_per_unit * (self.total - self.done))} left"
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from keras_deit.utils import logs
+from keras_deit.utils import logs, progress
 from keras_deit.utils.progress import _duration, progress_bar
 
 
@@ -14,6 +14,12 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+
+
+@pytest.mark.usefixtures("no_waiting")
 def test_a_file_gets_a_plain_line_for_each_tenth(capsys):
     bar = progress_bar(240, "epoch")
     for _ in range(240):
@@ -25,6 +31,14 @@ def test_a_file_gets_a_plain_line_for_each_tenth(capsys):
     ]
 
 
+def test_a_short_job_has_one_line(capsys):
+    bar = progress_bar(240, "epoch")
+    for _ in range(240):
+        bar.add(1)
+    assert capsys.readouterr().out == "epoch 240 of 240, after 0:00\n"
+
+
+@pytest.mark.usefixtures("no_waiting")
 def test_units_that_were_finished_earlier_are_not_printed_again(capsys):
     bar = progress_bar(10, "epoch", done=5)
     bar.update(5)
