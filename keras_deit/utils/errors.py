@@ -3,7 +3,16 @@ do. Commands print that line and exit with the error's ``code``."""
 
 
 class UserError(ValueError):
-    """A wrong name, value, path or file."""
+    """A wrong name, value, path or file.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> try:
+        ...     kd.build("deit_huge")
+        ... except kd.UserError as error:
+        ...     print(str(error)[:42], error.code)
+        unknown model 'deit_huge': expected one of 2
+    """
 
     code = 2
 
