@@ -1,12 +1,18 @@
 """``kd.evaluate``: accuracies and loss of each head."""
 
+import dataclasses
+import json
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 
 import keras_deit as kd
 from keras_deit.evaluation import scores
-from tests.conftest import recipe
+from tests.conftest import ROOT, recipe
+from tests.programs import engines
 
 LOGITS = np.zeros((4, 7), "float32")
 LOGITS[:, :6] = [6, 5, 4, 3, 2, 1]
@@ -92,6 +98,52 @@ def test_fraction_of_the_images_is_refused(identity, data_dir, monkeypatch):
     monkeypatch.setattr(scores.processes, "count", lambda: 2)
     with pytest.raises(kd.UserError, match=r"evaluate in 2 processes: expected batches of kd"):
         kd.evaluate(identity, [(LOGITS, np.eye(7)[:4])])
+
+
+EVALUATE = """
+import dataclasses, json, sys
+import keras
+import keras_deit as kd
+from keras_deit.distribution import processes, strategies
+from tests.conftest import recipe
+
+row = recipe("digits_none", "strategy=multiworker")
+strategies.join(row)
+process = processes.index(), processes.count()
+with strategies.scope(row):
+    keras.utils.set_random_seed(0)
+    model = kd.build("deit_digits_distilled")
+result = kd.evaluate(model, kd.data.evaluation(row, sys.argv[1], process=process))
+print(json.dumps([process[1], {head: dataclasses.asdict(x) for head, x in result.items()}]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_score_all_images(data_dir):
+    keras.utils.set_random_seed(0)
+    model = kd.build("deit_digits_distilled")
+    expected = kd.evaluate(model, kd.data.evaluation(recipe("digits_none"), data_dir))
+
+    addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
+    command = [sys.executable, "-c", EVALUATE, str(data_dir)]
+    started = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=engines.environment("tensorflow", 1, addresses, index),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    for process in started:
+        output, errors = process.communicate(timeout=120)
+        assert not process.returncode, errors[-2000:]
+        count, result = json.loads(output.splitlines()[-1])
+        assert count == 2
+        for head, score in expected.items():
+            assert result[head] == pytest.approx(dataclasses.asdict(score), rel=1e-6)
 
 
 def test_table_has_a_row_for_each_head():
