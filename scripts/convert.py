@@ -22,7 +22,7 @@ VARIANT = flags.DEFINE_enum(
 )
 SIZE = flags.DEFINE_list("image_size", None, "New resolution: pixels, or height,width in pixels.")
 CLASSES = flags.DEFINE_integer("num_classes", None, "Number of classes, if not the variant's.")
-TOKENS = flags.DEFINE_bool("change_tokens", False, "Allow distilled weights as plain or reverse.")
+TOKENS = flags.DEFINE_bool("change_tokens", False, "Convert distilled to plain or back.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing output.")
 
 

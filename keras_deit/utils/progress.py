@@ -7,7 +7,7 @@ import keras
 
 from keras_deit.utils import logs
 
-# If standard output is not a terminal: how many lines a job has at most, and how far apart they are.
+# If standard output is not a terminal: the most lines of a job, and the least time between two.
 LINES = 10
 SECONDS_BETWEEN_LINES = 2
 
