@@ -99,7 +99,7 @@ def test_unreadable_images_are_skipped_in_validation(tmp_path):
 def test_both_splits_must_have_the_same_classes(tmp_path):
     root = folder(tmp_path / "images")
     (root / "val" / "bee").rename(root / "val" / "wasp")
-    message = r"train has 3 classes and validation 3; in one of them alone: bee, wasp"
+    message = r"train has 3 classes and validation 3; only one split has: bee, wasp"
     with pytest.raises(kd.UserError, match=message):
         kd.train(kd_recipe(root), tmp_path / "run")
 
