@@ -15,6 +15,15 @@ def count():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def local_count(strategy):
+    """The number of a strategy's replicas that are in this process.
+
+    Args:
+        strategy: a ``tf.distribute.Strategy``, of ours or of the user's own.
+    """
+    return len(strategy.extended.worker_devices)
+
+
 def index():
     """The number of the replica that runs this, from 0; a tensor inside a step."""
     if count() == 1:

@@ -7,7 +7,7 @@ import pathlib
 
 import keras
 
-from keras_deit.distribution import processes
+from keras_deit.distribution import processes, replicas
 from keras_deit.utils.errors import UserError
 
 
@@ -78,7 +78,7 @@ class Strategy:
             return batches
 
         strategy = self._distribution
-        local_replicas = strategy.num_replicas_in_sync // processes.count()
+        local_replicas = replicas.local_count(strategy)
         if local_replicas == 1:
             return strategy.distribute_datasets_from_function(lambda context: batches)
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_deit.distribution import processes
+from keras_deit.distribution.replicas import local_count
 
 
 def predictor(model, heads=None):
@@ -48,9 +48,10 @@ def _tensorflow_predictor(model, heads):
     import tensorflow as tf
 
     strategy = model.distribute_strategy
-    # Of this process: each evaluates images of its own. A model that was built outside of the
-    # strategy's scope has one replica, whatever the number of processes.
-    replicas = max(1, strategy.num_replicas_in_sync // processes.count())
+    # Of this process: each evaluates images of its own. A model that was built outside of a
+    # strategy's scope has one replica.
+    several = strategy.num_replicas_in_sync > 1
+    replicas = local_count(strategy) if several else 1
 
     def on_replicas(*chunks):
         """``heads`` with one chunk of the images on each replica."""
