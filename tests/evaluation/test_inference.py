@@ -48,13 +48,12 @@ SEVERAL_DEVICES = """
 import keras
 import numpy as np
 import keras_deit as kd
-from keras_deit.distribution import strategies
-from tests.conftest import recipe
+from keras_deit.distribution import Strategy
 from tests.evaluation.test_inference import images
 
-strategy = {"tensorflow": "mirrored", "jax": "auto"}[keras.backend.backend()]
-with strategies.scope(recipe("digits_none", f"strategy={strategy}")):
-    assert strategies.devices() == 2
+strategy = Strategy({"tensorflow": "mirrored", "jax": "auto"}[keras.backend.backend()])
+with strategy.scope():
+    assert strategy.device_count == 2
     model = kd.DeiT((24, 16), patch_size=8, width=12, depth=1, heads=3, num_classes=5)
 expected = [np.array(head) for head in model.logits(images(4))]
 predict = kd.evaluation.predictor(model)

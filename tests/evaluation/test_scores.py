@@ -104,13 +104,13 @@ EVALUATE = """
 import dataclasses, json, sys
 import keras
 import keras_deit as kd
-from keras_deit.distribution import processes, strategies
+from keras_deit.distribution import Strategy, processes
 from tests.conftest import recipe
 
-row = recipe("digits_none", "strategy=multiworker")
-strategies.join(row)
+row = recipe("digits_none")
+strategy = Strategy("multiworker")
 process = processes.index(), processes.count()
-with strategies.scope(row):
+with strategy.scope():
     keras.utils.set_random_seed(0)
     model = kd.build("deit_digits_distilled")
 result = kd.evaluate(model, kd.data.evaluation(row, sys.argv[1], process=process))
