@@ -2,9 +2,6 @@
 
 import hashlib
 import http.server
-import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -12,6 +9,7 @@ import pytest
 
 import keras_deit as kd
 from tests.conftest import ROOT
+from tests.scripts.forks import Forks
 
 NAME = "deit_tiny_patch16_224"
 
@@ -78,21 +76,32 @@ def hub(published):
 PROGRAM = """
 import sys, numpy as np, keras_deit as kd
 try:
-    model = kd.load(sys.argv[1], cache_dir=sys.argv[2])
+    model = kd.load("deit_tiny_patch16_224", cache_dir=CACHE)
 except kd.UserError as error:
-    sys.exit(f"error: {error}")
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
 print(repr(float(np.sum(model(np.ones((1, 224, 224, 3), "float32"))))))
 """
 
 
-def load(endpoint, cache, **variables):
-    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
-    environment |= {"HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    environment |= variables
-    command = [sys.executable, "-c", PROGRAM, NAME, str(cache)]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+@pytest.fixture(scope="module")
+def forks():
+    with Forks() as forks:
+        yield forks
+
+
+@pytest.fixture
+def load(forks, tmp_path):
+    """Loads the model by its name, in a process of its own, whose cache is ``tmp_path``."""
+
+    def run(endpoint, **variables):
+        # Before huggingface_hub is imported.
+        environ = {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
+        environ |= {"HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **variables}
+        code = f"import os; os.environ.update({environ!r})\n{PROGRAM}"
+        return forks.execute(code.replace("CACHE", repr(str(tmp_path))), ROOT)
+
+    return run
 
 
 def gets(server):
@@ -101,29 +110,29 @@ def gets(server):
 
 
 @pytest.mark.slow
-def test_a_name_is_downloaded_once(hub, published, tmp_path):
+def test_a_name_is_downloaded_once(hub, published, load, tmp_path):
     server, endpoint = hub
-    done = load(endpoint, tmp_path)
+    done = load(endpoint)
     expected = float(np.sum(published[0](np.ones((1, 224, 224, 3), "float32"))))
     assert float(done.stdout) == pytest.approx(expected, abs=1e-2), done.stderr
 
     server.requests.clear()
-    assert load(endpoint, tmp_path).stdout == done.stdout
+    assert load(endpoint).stdout == done.stdout
     assert not gets(server)
-    assert load(endpoint, tmp_path, HF_HUB_OFFLINE="1").stdout == done.stdout
+    assert load(endpoint, HF_HUB_OFFLINE="1").stdout == done.stdout
 
     (blob,) = (path for path in tmp_path.rglob("blobs/*") if path.is_file())
     content = bytearray(blob.read_bytes())
     content[-100] ^= 1
     blob.write_bytes(content)
-    assert "is corrupt" in load(endpoint, tmp_path).stderr
+    assert "is corrupt" in load(endpoint).stderr
 
 
 @pytest.mark.slow
-def test_an_interrupted_download_resumes(hub, tmp_path):
+def test_an_interrupted_download_resumes(hub, load):
     server, endpoint = hub
     server.limit = 15_000_000  # then the connection ends
-    assert load(endpoint, tmp_path).returncode == 0
+    assert load(endpoint).returncode == 0
     assert gets(server) == [0, 10 << 20]  # the second request is for the rest
 
 
@@ -131,8 +140,8 @@ def test_an_interrupted_download_resumes(hub, tmp_path):
     "offline",
     ["1", pytest.param("0", marks=pytest.mark.slow)],  # "0" tries five times
 )
-def test_an_unreachable_hub_is_one_line(offline, tmp_path):
-    done = load("http://127.0.0.1:9", tmp_path, HF_HUB_OFFLINE=offline)  # no server there
+def test_an_unreachable_hub_is_one_line(offline, load):
+    done = load("http://127.0.0.1:9", HF_HUB_OFFLINE=offline)  # no server there
     assert done.returncode == 1
     assert "error: cannot get timm/deit_tiny_patch16_224.fb_in1k from the hub" in done.stderr
     assert "https://dl.fbaipublicfiles.com/deit/deit_tiny_patch16_224-a1311bcf.pth" in done.stderr
