@@ -2,6 +2,8 @@
 
 import operator
 
+import numpy as np
+
 from keras_deit.utils.errors import UserError
 
 
@@ -55,6 +57,17 @@ def keras_arguments(kwargs):
     if unknown:
         raise TypeError(f"unexpected argument {min(unknown)!r}")
     return kwargs
+
+
+def rows_are_probabilities(outputs):
+    """Which rows are nonnegative and sum to 1, as after a softmax: bool (rows,).
+
+    Args:
+        outputs: float (rows, classes).
+    """
+    # Rounded to bfloat16, the probabilities of a thousand classes may sum to 0.99.
+    sums = outputs.sum(axis=-1)
+    return (outputs >= 0).all(axis=-1) & (np.abs(sums - 1) < 0.01)
 
 
 def _integer(value):
