@@ -17,6 +17,8 @@ class BatchInfo:
         batch_size: int. Images in a batch, over all processes; the last batch may be smaller.
         steps: int. Batches in an epoch.
         process_count: int. The number of processes that share the images. Default 1.
+        content: dict of JSON values. Which images these are and in which order, see
+            ``Dataset.content``; empty if unknown.
         unreadable: dict from the index of each image that could not be read so far to the reason.
         errors: list of the UserErrors raised so far while a batch was made.
     """
@@ -26,6 +28,7 @@ class BatchInfo:
     batch_size: int
     steps: int
     process_count: int = 1
+    content: dict = field(default_factory=dict)
     unreadable: dict[int, str] = field(default_factory=dict)
     errors: list[UserError] = field(default_factory=list)
 

@@ -79,6 +79,16 @@ class Dataset:
     def num_classes(self):
         return len(self.class_names)
 
+    @property
+    def content(self):
+        """Which images the split has and in which order, a dict of JSON values: "classes", from
+        each class name to its number of images (None if only reading them all would tell), and
+        "content", a digest of the files' names or the version of a TFDS dataset."""
+        return {
+            "classes": getattr(self.source, "class_sizes", dict.fromkeys(self.class_names)),
+            "content": getattr(self.source, "content", None),
+        }
+
     def where(self, index):
         """Human-readable location of an example: its file, or its place in the split."""
         path = getattr(self.source, "where", lambda _: None)(index)

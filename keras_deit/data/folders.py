@@ -25,6 +25,8 @@ class Folder:
     Attributes:
         class_names: tuple of str.
         files: list of (path, label).
+        class_sizes: dict from each class name to its number of images.
+        content: str. Digest of the images' names, relative to ``root``, in their order.
 
     Raises:
         UserError: no such folder; a class without images, or with too few to hold some out.
@@ -49,6 +51,8 @@ class Folder:
         self.files = [
             (path, label) for label, paths in enumerate(images.values()) for path in paths
         ]
+        self.class_sizes = {name: len(paths) for name, paths in images.items()}
+        self.content = _digest(path.relative_to(root) for path, _ in self.files)
 
     def __len__(self):
         return len(self.files)
@@ -130,6 +134,11 @@ def _held_out(paths, validation):
     count = min(max(1, round(HELD_OUT * len(paths))), len(paths) - 1)
     held_out = set(shuffled[:count])
     return [path for path in paths if (path in held_out) == validation]
+
+
+def _digest(paths):
+    names = b"\0".join(path.as_posix().encode("utf-8", "surrogateescape") for path in paths)
+    return f"sha256:{hashlib.sha256(names).hexdigest()}"
 
 
 def image_paths(paths):

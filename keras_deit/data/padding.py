@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from keras_deit.utils.validation import unknown_shape
+
 
 def padded(batches, rows):
     """Fills up smaller batches with black images and empty labels of weight 0.
@@ -20,6 +22,7 @@ def padded(batches, rows):
         ``Batches`` if ``batches`` are.
 
     Raises:
+        UserError: the dataset does not know how many axes its arrays have.
         tf.errors.InvalidArgumentError: while iterating, a batch of more than ``rows`` images.
 
     Example:
@@ -35,6 +38,11 @@ def padded(batches, rows):
     import tensorflow as tf
 
     from keras_deit.data.batches import Batches
+
+    # Before ``map``, which would put a page of Python around the message.
+    for name, spec in zip(("images", "labels", "weights"), batches.element_spec, strict=False):
+        if spec.shape.rank is None:
+            raise unknown_shape(name)
 
     def pad(images, labels, weights=None):
         if weights is None:

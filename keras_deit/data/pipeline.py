@@ -68,6 +68,7 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
         batch_size=samples.batch_size,
         steps=samples.steps,
         process_count=process_count,
+        content=samples.dataset.content,
         unreadable=samples.unreadable.reasons,
     )
     groups_per_epoch = samples.steps * groups
@@ -190,6 +191,7 @@ def images(
         batch_size=rows * process_count,
         steps=steps,
         process_count=process_count,
+        content=source.content,
         unreadable=unreadable.reasons,
     )
     black = np.zeros((*size, 3), np.uint8)

@@ -23,6 +23,9 @@ class Records:
         split: str. A split of it, slices included.
         keys: (image, label), the names of their features.
 
+    Attributes:
+        content: str. The dataset's name, configuration and version.
+
     Raises:
         OSError: a shard is missing or empty.
         ValueError: of TFDS, for a split that it does not know.
@@ -32,6 +35,7 @@ class Records:
         import tensorflow_datasets as tfds
 
         self.image_key, self.label_key = keys
+        self.content = builder.info.full_name
         decoders = {self.image_key: tfds.decode.SkipDecoding()}
         formats = {kind.value: kind for kind in builder.info.available_file_formats()}
         shards = [shard.filename for shard in builder.info.splits[split].file_instructions]

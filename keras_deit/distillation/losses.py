@@ -1,10 +1,12 @@
 """The distillation objective: what a student learns from its teacher (paper, section 4)."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.keras_private import last_operation
+from keras_deit.utils.validation import rows_are_probabilities
 
 KINDS = ("hard", "soft", "label")
 REDUCTIONS = ("batch", "elements")
@@ -196,7 +198,7 @@ class Distillation:
             raise UserError(
                 f"teacher {name} gives {shapes}: expected one output (batch, num_classes)"
             )
-        if self.kind == "soft" and _ends_in_softmax(self.teacher):
+        if self.kind == "soft" and _ends_in_softmax(self.teacher, student.image_size):
             raise UserError(
                 f"teacher {name} ends in a softmax, and soft distillation needs its logits:"
                 " use keras_deit.adapt(teacher, ..., probabilities=True)"
@@ -246,7 +248,21 @@ def _accepts(expected, shape):
     )
 
 
-def _ends_in_softmax(model):
+def _ends_in_softmax(model, image_size):
+    """Whether a classifier gives probabilities: by its last layer, or else by its outputs.
+
+    A log-softmax is none: log-probabilities are logits whose softmax is theirs.
+    """
     operation = last_operation(model)
-    softmax = getattr(operation, "activation", None) is keras.activations.softmax
-    return softmax or isinstance(operation, keras.layers.Softmax)
+    activation = getattr(operation, "activation", None)
+
+    # ``keras.ops.softmax`` has the name of the layer.
+    if activation is keras.activations.softmax or type(operation).__name__ == "Softmax":
+        return True
+    # A linear layer, or a model of this library.
+    if activation is keras.activations.linear or hasattr(model, "logits"):
+        return False
+
+    images = np.random.default_rng(0).normal(size=(2, *image_size, 3)).astype("float32")
+    outputs = ops.convert_to_numpy(model(images, training=False))
+    return bool(rows_are_probabilities(outputs.astype("float32")).all())

@@ -7,6 +7,7 @@ from keras_deit.distillation.losses import image_count
 from keras_deit.distribution import replicas
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.tensorflow_private import TensorFlowTrainerHooks
+from keras_deit.utils.validation import with_static_shape
 
 
 class TensorFlowTrainer(TensorFlowTrainerHooks):
@@ -35,6 +36,7 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
     def train_step(self, data):
         """One update with the gradients of the whole batch's mean loss."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        images = with_static_shape(images, labels, self.image_size)
         self.check_weights(weights, replicas.count() * self.accumulate)
 
         batch_images = replicas.total(image_count(images, weights))
@@ -46,6 +48,7 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
     def test_step(self, data):
         """Adds a batch to the metrics."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        images = with_static_shape(images, labels, self.image_size)
         self.check_weights(weights, replicas.count())
 
         self.forward_loss(images, labels, weights, training=False)

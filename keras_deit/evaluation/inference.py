@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_deit.distribution.replicas import local_count
+from keras_deit.utils.errors import UserError
 
 
 def predictor(model, heads=None):
@@ -22,6 +23,10 @@ def predictor(model, heads=None):
         arrays. It uses the weights that the model has when it is called, and all devices of this
         process that the model is on.
 
+    Raises:
+        UserError: by the function, without ``heads``, if the model does not give one output
+            (batch, num_classes).
+
     Example:
         >>> import keras_deit as kd
         >>> import numpy as np
@@ -33,7 +38,17 @@ def predictor(model, heads=None):
     """
 
     def logits(images):
-        return model.logits(images) if hasattr(model, "logits") else [model(images, training=False)]
+        if hasattr(model, "logits"):
+            return model.logits(images)
+
+        outputs = model(images, training=False)
+        shape = getattr(outputs, "shape", None)
+        if shape is None or len(shape) != 2:
+            kind = type(outputs).__name__ if shape is None else tuple(shape)
+            raise UserError(
+                f"model {model.name} gives {kind}: expected one output (batch, num_classes)"
+            )
+        return [outputs]
 
     heads = heads or logits
     backend = keras.backend.backend()

@@ -9,7 +9,7 @@ from keras_deit.distillation.trainer import fuse
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.deit_layers import EPSILON, Block, Dropout, PatchEmbedding, TokenEmbedding
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.validation import height_and_width, positive_integers
+from keras_deit.utils.validation import height_and_width, positive_integers, with_static_shape
 
 
 @keras.saving.register_keras_serializable("keras_deit")
@@ -176,6 +176,7 @@ class DeiT(ImageClassifier):
         return ops.stack(maps, axis=1)
 
     def _embed(self, images):
+        images = with_static_shape(images, None, self.image_size)
         # Without this, images with as many patches in another shape would pass silently.
         if tuple(images.shape[1:]) != (*self.image_size, 3):
             raise UserError(

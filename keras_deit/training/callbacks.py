@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_deit.distribution import processes, replicas
 from keras_deit.training.checkpoints import Checkpoints, model_state, restore
+from keras_deit.training.data_identity import check_same_data
 from keras_deit.training.records import write_events, write_metrics
 from keras_deit.training.validation import Validator
 from keras_deit.training.workdir import check_same_recipe
@@ -48,6 +49,7 @@ class RunCallback(keras.callbacks.Callback):
     Args:
         model: the compiled model.
         recipe: the ``Recipe`` of the workdir.
+        data: what its data is, as ``data_identity.describe`` gives it.
         workdir: ``pathlib.Path``.
         validation: batches of the validation split.
         info: ``BatchInfo`` of the training batches.
@@ -58,10 +60,11 @@ class RunCallback(keras.callbacks.Callback):
         validator: ``Validator``.
     """
 
-    def __init__(self, model, recipe, workdir, validation, info, stop):
+    def __init__(self, model, recipe, data, workdir, validation, info, stop):
         super().__init__()
         self.set_model(model)
         self.recipe = recipe
+        self.data = data
         self.workdir = workdir
         self.info = info
         self.stop = stop
@@ -88,6 +91,7 @@ class RunCallback(keras.callbacks.Callback):
 
         path, arrays, description = checkpoint
         check_same_recipe(self.workdir, description.pop("recipe"), self.recipe)
+        check_same_data(self.workdir, description.pop("data"), self.data)
         restore(self.model, arrays, path)
         self.progress = Progress(**description)
         self._saved_epoch = self.progress.epoch
@@ -211,7 +215,7 @@ class RunCallback(keras.callbacks.Callback):
             self._fail("the weights or the optimizer's state are not finite", epoch, step)
 
         description = dataclasses.asdict(self.progress) | {"seconds": self.elapsed()}
-        description["recipe"] = dataclasses.asdict(self.recipe)
+        description |= {"recipe": dataclasses.asdict(self.recipe), "data": self.data}
         if self.writes:
             total_steps = self.progress.epoch * self.info.steps + self.progress.step
             self._checkpoints.save(total_steps, arrays, description)

@@ -26,7 +26,7 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, step, arrays, description):
-        """Writes a checkpoint atomically, and then removes those older than the last few.
+        """Writes a checkpoint atomically, and then removes those of earlier steps but the last few.
 
         Args:
             step: int. Steps since the beginning of the run.
@@ -43,7 +43,9 @@ class Checkpoints:
                 raise OSError(error) from error
 
         atomic_write(self.folder / f"{step:09}.safetensors", write)
-        for old in self._paths()[: -self.keep]:
+        # Never one of a later step, which is not older.
+        earlier = [path for path in self._paths() if int(path.stem) <= step]
+        for old in earlier[: -self.keep]:
             old.unlink()
 
     def latest(self):

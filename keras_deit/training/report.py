@@ -22,19 +22,20 @@ TRAINABLE = {
 }
 
 
-def make_plan(recipe, effective, model, training, validation, strategy):
+def make_plan(recipe, effective, data, model, training, validation, strategy):
     """What a run is going to do.
 
     Args:
         recipe: the ``Recipe`` that was asked for.
         effective: the same with the batch size that is used.
+        data: what its data is, as ``data_identity.describe`` gives it.
         model: what it trains, compiled.
         training, validation: its ``Batches``.
         strategy: the ``Strategy`` it trains on.
 
     Returns:
-        A dict of "recipe", the fields that were asked for; "run", what they amount to, as texts by
-        title; and "versions". JSON can hold it.
+        A dict of "recipe", the fields that were asked for; "data"; "run", what they amount to, as
+        texts by title; and "versions". JSON can hold it.
     """
     run = {
         "recipe": recipe.note,
@@ -63,7 +64,12 @@ def make_plan(recipe, effective, model, training, validation, strategy):
     versions = {name: metadata.version(name) for name in packages}
     versions["python"] = platform.python_version()
 
-    return {"recipe": dataclasses.asdict(recipe), "run": run, "versions": versions}
+    return {
+        "recipe": dataclasses.asdict(recipe),
+        "data": data,
+        "run": run,
+        "versions": versions,
+    }
 
 
 def plan_text(plan):

@@ -12,9 +12,10 @@ from keras_deit.data.pipeline import user_errors
 from keras_deit.distribution import Strategy, processes
 from keras_deit.training import from_recipe, report
 from keras_deit.training.callbacks import RunCallback
+from keras_deit.training.data_identity import describe
 from keras_deit.training.progress_display import progress_display
 from keras_deit.training.signals import StopRequest
-from keras_deit.training.workdir import open_workdir
+from keras_deit.training.workdir import check_data_of_plan, open_workdir
 from keras_deit.utils import logs
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write, atomic_write_json
@@ -97,6 +98,10 @@ class _Run:
                 training = self.training_batches()
                 validation = self.validation_batches()
             check_classes(training, validation, self.recipe)
+
+            # Checkpoints count in steps of the data that the run began with.
+            data = describe(training.info, validation.info)
+            check_data_of_plan(self.workdir, data)
             effective = effective_recipe(self.recipe, training.info)
 
             # 4. The model, compiled.
@@ -107,7 +112,7 @@ class _Run:
 
             # 5. The plan, printed before the first step.
             plan = report.make_plan(
-                self.recipe, effective, model, training, validation, self.strategy
+                self.recipe, effective, data, model, training, validation, self.strategy
             )
             if not processes.index():
                 atomic_write_json(self.workdir / "plan.json", plan)
@@ -157,7 +162,7 @@ class _Run:
         """Trains to the end, from the last checkpoint if there is one; returns the final model."""
         with StopRequest() as stop:
             callback = RunCallback(
-                model, self.recipe, self.workdir, validation, training.info, stop
+                model, self.recipe, plan["data"], self.workdir, validation, training.info, stop
             )
             callback.resume()
             unreadable = self.fit_epochs(model, callback, training)

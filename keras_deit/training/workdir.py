@@ -13,6 +13,7 @@ import zlib
 import numpy as np
 
 from keras_deit.distribution import processes
+from keras_deit.training.data_identity import check_same_data
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import PARTIAL
 
@@ -109,17 +110,39 @@ def _check_processes(workdir, recipe):
 
 def _check_plan(workdir, recipe):
     """Raises UserError if the folder's ``plan.json`` is of another recipe."""
-    plan = workdir / "plan.json"
-    if not plan.exists():
-        return
+    plan = _read_plan(workdir)
+    if plan:
+        check_same_recipe(workdir, plan["recipe"], recipe)
+
+
+def check_data_of_plan(workdir, data):
+    """Checks that a workdir that has a ``plan.json`` was started with the same data.
+
+    Args:
+        workdir: ``pathlib.Path``.
+        data: as ``data_identity.describe`` gives it.
+
+    Raises:
+        UserError: with other data.
+    """
+    plan = _read_plan(workdir)
+    if plan:
+        check_same_data(workdir, plan["data"], data)
+
+
+def _read_plan(workdir):
+    """The content of ``plan.json``; None if there is none yet."""
+    path = workdir / "plan.json"
+    if not path.exists():
+        return None
 
     try:
-        before = dict(json.loads(plan.read_text())["recipe"])
+        plan = json.loads(path.read_text())
+        return {name: dict(plan[name]) for name in ("recipe", "data")}
     except OSError as error:
-        raise UserError(f"cannot read {plan}: {error.strerror}") from error
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{plan} was not written by keras_deit: choose another workdir") from error
-    check_same_recipe(workdir, before, recipe)
+        raise UserError(f"{path} was not written by keras_deit: choose another workdir") from error
 
 
 def check_same_recipe(workdir, before, recipe):

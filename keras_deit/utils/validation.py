@@ -2,6 +2,9 @@
 
 import operator
 
+import keras
+import numpy as np
+
 from keras_deit.utils.errors import UserError
 
 
@@ -55,6 +58,54 @@ def keras_arguments(kwargs):
     if unknown:
         raise TypeError(f"unexpected argument {min(unknown)!r}")
     return kwargs
+
+
+def with_static_shape(images, labels, image_size):
+    """Images and labels of a training step, whose shapes a ``tf.data.Dataset`` may not know.
+
+    Args:
+        images: (batch, height, width, 3), of any backend.
+        labels: any shape, or None.
+        image_size: (height, width) in pixels, or None for images of any size.
+
+    Returns:
+        The images; if TensorFlow does not know their size, it is ``image_size`` now, checked at run
+        time.
+
+    Raises:
+        UserError: TensorFlow does not know how many axes the images or labels have.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return images
+    import tensorflow as tf
+
+    if image_size and tf.is_tensor(images) and not images.shape[1:].is_fully_defined():
+        images = tf.ensure_shape(images, (None, *image_size, 3))
+
+    for name, tensor in (("images", images), ("labels", labels)):
+        if tf.is_tensor(tensor) and tensor.shape.rank is None:
+            raise unknown_shape(name)
+    return images
+
+
+def unknown_shape(name):
+    """The UserError of a ``tf.data.Dataset`` that does not know how many axes its arrays have."""
+    return UserError(
+        f"a dataset of {name} of unknown shape: give from_generator an output_signature with their"
+        " shapes, or set them with tf.ensure_shape in dataset.map; (None, None, None, 3) is enough"
+        " for images, (None, classes) for labels"
+    )
+
+
+def rows_are_probabilities(outputs):
+    """Which rows are nonnegative and sum to 1, as after a softmax: bool (rows,).
+
+    Args:
+        outputs: float (rows, classes).
+    """
+    # Rounded to bfloat16, the probabilities of a thousand classes may sum to 0.99.
+    sums = outputs.sum(axis=-1)
+    return (outputs >= 0).all(axis=-1) & (np.abs(sums - 1) < 0.01)
 
 
 def _integer(value):

@@ -1,5 +1,6 @@
 """``Batches`` are a dataset like any other, and know what they are batches of."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -66,7 +67,10 @@ def test_fit_is_the_same_on_one_device_on_two_and_on_jax(data_dir):
 def test_info_of_training_batches(data_dir):
     batches = kd.data.train(recipe(), data_dir)
     assert isinstance(batches, Batches)
-    assert batches.info == BatchInfo(tuple("0123456789"), images=90, batch_size=60, steps=3)
+    content = {"classes": dict.fromkeys("0123456789"), "content": "digits/all/1.0.0"}
+    assert batches.info == BatchInfo(
+        tuple("0123456789"), images=90, batch_size=60, steps=3, content=content
+    )
     assert (batches.class_names, batches.num_classes, batches.steps) == (tuple("0123456789"), 10, 3)
     assert len(batches) == 3
     for images, labels in batches:
@@ -81,7 +85,9 @@ def test_info_of_training_batches(data_dir):
 def test_info_of_evaluation_batches(data_dir):
     batches = kd.data.evaluation(recipe(), data_dir)
     assert isinstance(batches, Batches)
-    assert batches.info == BatchInfo(tuple("0123456789"), images=360, batch_size=256, steps=2)
+    info = dataclasses.replace(batches.info, content={})
+    assert info == BatchInfo(tuple("0123456789"), images=360, batch_size=256, steps=2)
+    assert batches.info.content["content"] == "digits/all/1.0.0"
     assert len(batches) == 2
 
 

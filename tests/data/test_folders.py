@@ -34,6 +34,17 @@ def test_a_folder_of_class_folders(tmp_path):
     assert [train[i][1] for i in range(len(train))] == [0] * 4 + [1] * 4 + [2] * 4
     assert len(datasets.load(f"folder:{tmp_path}", "validation")) == 12
 
+    # What tells a changed folder, but not one that has moved.
+    content = train.content
+    assert content["classes"] == {"ant": 4, "bee": 4, "ćma": 4}
+    (tmp_path / "train" / "ant" / "0.jpg").rename(tmp_path / "train" / "ant" / "9.jpg")
+    renamed = datasets.load(f"folder:{tmp_path}", "train").content
+    assert renamed["classes"] == content["classes"]
+    assert renamed["content"] != content["content"]
+    for split in ("train", "val"):
+        shutil.copytree(tmp_path / split, tmp_path / "moved" / split)
+    assert datasets.load(f"folder:{tmp_path / 'moved'}", "train").content == renamed
+
     shutil.rmtree(tmp_path / "train")
     (tmp_path / "train" / "ant").mkdir(parents=True)
     for split, message in (("unlabeled", "expected .*/train and"), ("train", "no images in")):

@@ -47,6 +47,23 @@ def test_weights_are_kept_and_larger_batches_fail():
         list(kd.data.padded(batches(), 3))
 
 
+def test_unknown_sizes_are_padded_and_unknown_ranks_refused():
+    def unknown(*shapes):
+        signature = tuple(tf.TensorSpec(shape) for shape in shapes)
+        return tf.data.Dataset.from_generator(
+            lambda: iter([(IMAGES, LABELS)]), output_signature=signature
+        )
+
+    ((images, labels, weights),) = kd.data.padded(unknown((None, None, None, 3), (None, 5)), 8)
+    assert (images.shape, labels.shape, weights.shape) == ((8, 24, 16, 3), (8, 5), (8,))
+    for shapes, name in (((None, (None, 5)), "images"), (((None, 24, 16, 3), None), "labels")):
+        with pytest.raises(
+            kd.UserError, match=f"a dataset of {name} of unknown shape: give"
+        ) as error:
+            kd.data.padded(unknown(*shapes), 8)
+        assert "\n" not in str(error.value)
+
+
 def test_info_is_kept_with_the_new_batch_size(data_dir):
     batches = kd.data.images("digits", "test[:100]", data_dir, (8, 8), process=(1, 2))
     padded = kd.data.padded(batches, 60)

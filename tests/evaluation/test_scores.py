@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_deit as kd
 from keras_deit.evaluation import scores
@@ -77,10 +78,134 @@ def test_model_with_one_head_has_one_score():
 
 
 def test_images_without_any_label_are_an_error(identity):
+    labels = np.zeros((4, 7))
     with pytest.raises(kd.UserError, match="none of 4 images has a label"):
-        kd.evaluate(identity, [(LOGITS, np.zeros((4, 7)))])
-    with pytest.raises(kd.UserError, match="no images to evaluate"):
-        kd.evaluate(identity, [(LOGITS[:0], np.zeros((0, 7)))])
+        kd.evaluate(identity, [(LOGITS, labels)])
+    with pytest.raises(kd.UserError, match="a weight above 0"):
+        kd.evaluate(identity, (LOGITS, labels + 1, np.zeros(4)))
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        [],
+        [(LOGITS[:0], np.zeros((0, 7)))],
+        (LOGITS[:0], np.zeros((0, 7))),
+        (LOGITS[:0], np.zeros(0, int)),
+        tf.data.Dataset.from_tensor_slices((LOGITS[:0], np.zeros((0, 7)))).batch(4),
+    ],
+    ids=["list", "batch", "arrays", "sparse", "dataset"],
+)
+def test_no_images_are_an_error(identity, empty):
+    with pytest.raises(kd.UserError, match="no images to evaluate: expected at least one"):
+        kd.evaluate(identity, empty)
+
+
+class Sequence(keras.utils.PyDataset):
+    """Arrays in batches of three; ``[i]`` of any ``i`` is a batch, if an empty one."""
+
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return -(-len(self.arrays[0]) // 3)
+
+    def __getitem__(self, index):
+        return tuple(array[3 * index : 3 * index + 3] for array in self.arrays)
+
+
+@pytest.mark.parametrize("sparse", [np.arange(7, dtype="int32") % 5, np.arange(7.0)[:, None] % 5])
+@pytest.mark.parametrize("weights", [None, np.array([1, 0, 2, 1, 0.5, 3, 0])])
+def test_scores_are_those_of_keras_for_any_labels_weights_and_container(sparse, weights):
+    images = np.random.default_rng(0).normal(size=(7, 5)).astype("float32")
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Activation("linear")])
+    model.compile(
+        loss=kd.loss(),
+        weighted_metrics=["accuracy", keras.metrics.TopKCategoricalAccuracy(5)],
+    )
+    one_hot = np.eye(5)[sparse.astype(int).ravel()]
+    loss, top1, top5 = model.evaluate(images, one_hot, 7, sample_weight=weights, verbose=0)
+
+    for labels in (sparse, one_hot):
+        arrays = (images, labels) if weights is None else (images, labels, weights)
+        dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(3)
+        for batches in (arrays, list(arrays), [arrays], dataset, Sequence(*arrays)):
+            score = kd.evaluate(model, batches)["class"]
+            np.testing.assert_allclose((score.top1, score.top5), (top1, top5), rtol=1e-6)
+            np.testing.assert_allclose(score.loss, loss, rtol=1e-5)
+
+
+def test_images_of_weight_zero_do_not_count(identity):
+    labels = np.array([0, 4, 5, 6])
+    few = kd.evaluate(identity, (LOGITS[:3], labels[:3]))
+    assert kd.evaluate(identity, (LOGITS, labels, np.array([2, 2, 2, 0]))) == few
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ((LOGITS, np.array([0, 1, 2, 7])), "label 7: expected 0 to 6"),
+        ((LOGITS, np.array([0, 1, 2, -1])), "label -1: expected 0 to 6"),
+        ((LOGITS, np.array([0, 1, 2, 0.5])), r"labels \(4,\) of 4 images: expected \(4, 7\)"),
+        ((LOGITS, np.array(list("abcd"))), r"labels \(4,\) of 4 images"),
+        ((LOGITS, np.zeros((4, 6))), r"labels \(4, 6\) of 4 images: expected \(4, 7\), as the"),
+        ((LOGITS, np.zeros(3, int)), r"a batch of shapes \(4, 7\), \(3,\): expected a label"),
+        ((LOGITS, np.zeros(4, int), np.ones((4, 2))), r"\(4, 2\): expected a label, and a weight"),
+        ([LOGITS, LOGITS, LOGITS, LOGITS], "a batch of 4 arrays: expected images and labels"),
+        ({"images": LOGITS}, "a batch of <class 'dict'>: expected images and labels"),
+    ],
+)
+def test_wrong_batches_are_refused_in_one_line(identity, batch, message):
+    with pytest.raises(kd.UserError, match=message) as error:
+        kd.evaluate(identity, [batch])
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_of_other_outputs_is_refused():
+    images = keras.Input((5,))
+    for outputs in ({"logits": images}, [images, images], images[:, None]):
+        with pytest.raises(kd.UserError, match=r"gives .*: expected one output \(batch, num_clas"):
+            kd.evaluate(keras.Model(images, outputs), (LOGITS[:, :5], np.arange(4)))
+
+
+class Subclassed(keras.Model):
+    """A classifier whose end no layer shows."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.end = end
+
+    def call(self, images):
+        return self.end(images)
+
+
+ENDS = {
+    "activation": keras.layers.Activation("softmax"),
+    "layer": keras.layers.Softmax(),
+    "operation": keras.ops.softmax,
+    "log layer": keras.layers.Activation("log_softmax"),
+    "log operation": keras.ops.log_softmax,
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_loss_of_probabilities_is_that_of_their_logits(identity, end):
+    images = keras.Input((7,))
+    batches = [(LOGITS[:3], np.array([0, 4, 5])), (LOGITS[3:], np.array([6]))]
+    expected = kd.evaluate(identity, batches)["class"]
+    for model in (keras.Model(images, end(images)), Subclassed(end)):
+        score = kd.evaluate(model, batches)["class"]
+        assert dataclasses.astuple(score) == pytest.approx(dataclasses.astuple(expected))
+
+
+def test_half_precision_probabilities_are_probabilities(identity):
+    batch = LOGITS, np.array([0, 4, 5, 6])
+    rounded = keras.Sequential(
+        [keras.Input((7,)), keras.layers.Activation("softmax", dtype="bfloat16")]
+    )
+    expected = kd.evaluate(identity, batch)["class"].loss
+    assert kd.evaluate(rounded, batch)["class"].loss == pytest.approx(expected, rel=0.01)
 
 
 def test_function_is_called_before_each_batch(identity):
