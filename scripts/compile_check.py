@@ -1,4 +1,4 @@
-"""What a step needs of a TPU, without one: python -m scripts.compile_check --topology=v5e:2x2
+"""Memory of a step on a TPU, without one: python -m scripts.compile_check --topology=v5e:2x2
 
 It compiles the JAX training step of DeiT with its teacher ahead of time: pip install jax libtpu
 """
@@ -11,7 +11,7 @@ from absl import flags
 from keras_deit.tools import aot
 
 TOPOLOGY = flags.DEFINE_string(
-    "topology", aot_environment.TOPOLOGY, "Kind and arrangement of the chips, as libtpu names them."
+    "topology", aot_environment.TOPOLOGY, "TPU topology, as libtpu names them."
 )
 VARIANT = flags.DEFINE_multi_enum(
     "variant", list(aot.STUDENTS), list(aot.STUDENTS), "Students to compile for; repeatable."

@@ -1,4 +1,4 @@
-"""The main job of scripts/quickstart: a convnet teaches a DeiT on 90 handwritten digits."""
+"""The distillation ablation of scripts/quickstart: a convnet teaches a DeiT on 90 digits."""
 
 import pathlib
 

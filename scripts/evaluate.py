@@ -12,7 +12,7 @@ flags.adopt_module_key_flags(model_flags)  # for --help
 DATASET = flags.DEFINE_string("dataset", None, "TFDS name or folder:<path>.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS' datasets.")
 SPLIT = flags.DEFINE_string("split", "validation", "Split to score; imagenet_v2 has only test.")
-CROP = flags.DEFINE_float("crop", 0.875, "Center-crop ratio.", 0.01, 1)
+CROP = flags.DEFINE_float("crop", 0.875, "Center-crop ratio.", 0.05, 1)
 COLUMNS = {"imagenet2012": "imagenet", "imagenet2012_real": "real", "imagenet_v2": "v2"}
 
 
@@ -25,7 +25,9 @@ def main():
     batches = images(DATASET.value, SPLIT.value, DATA_DIR.value, size, CROP.value)
     classes = getattr(model, "num_classes", None) or model.output_shape[-1]
     if batches.num_classes != classes:
-        raise kd.UserError(f"the model has {classes} classes and the data {batches.num_classes}")
+        raise kd.UserError(
+            f"the model has {classes} classes and the data {batches.num_classes}: expected the same"
+        )
 
     scores = kd.evaluate(model, batches, verbose=1)
     shape = "x".join(map(str, size))

@@ -20,7 +20,7 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS' datasets.")
 SPLIT = flags.DEFINE_string("split", "validation", "Split of --dataset to compare on.")
 IMAGES = flags.DEFINE_integer("images", 1000, "Images to compare on, at most.", 1)
 CALIBRATION = flags.DEFINE_string("calibration", "train", "Split whose 256 images calibrate int8.")
-AGREEMENT = flags.DEFINE_float("agreement", 0.99, "Least fraction of equal top-1 classes.", 0, 1)
+AGREEMENT = flags.DEFINE_float("agreement", 0.99, "Minimum top-1 agreement with the model.", 0, 1)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing output.")
 
 

@@ -32,8 +32,8 @@ def preprocess(path, metadata):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("images", nargs="+")
+    parser.add_argument("--model", required=True, help="a .tflite file")
+    parser.add_argument("images", nargs="+", help="image files")
     arguments = parser.parse_args()
     with zipfile.ZipFile(arguments.model) as archive:
         metadata = json.loads(archive.read("metadata.json"))
@@ -57,4 +57,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        sys.exit(f"error: {error}")
+        raise SystemExit(print(f"error: {error}", file=sys.stderr) or 2) from error

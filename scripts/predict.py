@@ -12,7 +12,7 @@ from keras_deit.evaluation import plots
 from keras_deit.evaluation.prediction import predict
 
 flags.adopt_module_key_flags(model_flags)  # for --help
-CROP = flags.DEFINE_float("crop", 0.875, "Center-crop ratio.", 0.01, 1)
+CROP = flags.DEFINE_float("crop", 0.875, "Center-crop ratio.", 0.05, 1)
 TOP = flags.DEFINE_integer("top", 3, "Classes to print, the most probable ones.", 1)
 OUTPUT = flags.DEFINE_string("output", None, "PNG to write: the images with their classes.")
 MAX_DRAWN = 64  # images in the PNG

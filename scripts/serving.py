@@ -36,11 +36,13 @@ def predict_here(folder, files):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("images", nargs="+")
+    parser.add_argument("--model", required=True, help="a SavedModel's folder, or a URL")
+    parser.add_argument("images", nargs="+", help="JPEG or PNG files")
     arguments = parser.parse_args()
 
     predict = predict_remotely if arguments.model.startswith("http") else predict_here
+    if predict is predict_here and not pathlib.Path(arguments.model).is_dir():
+        raise ValueError(f"no folder {arguments.model}: expected a SavedModel's, or a URL")
     files = [pathlib.Path(path).read_bytes() for path in arguments.images]
     for path, outputs in zip(arguments.images, predict(arguments.model, files), strict=True):
         ranked = sorted(zip(outputs["probabilities"], outputs["class_names"], strict=True))[::-1]
@@ -52,4 +54,5 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, ValueError, KeyError) as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

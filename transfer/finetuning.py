@@ -27,7 +27,7 @@ FIELDS_OF_STUDENT = (
 # A task's settings depend on these fields, so that overrides of them are applied first.
 FIRST_OVERRIDES = ("variant", "image_size")
 
-# Constructor fields that a recipe sets anew. They do not decide of which variant a file is.
+# Constructor fields that a recipe sets anew. They do not identify a file's variant.
 FIELDS_OF_RECIPE = ("num_classes", "class_names", "drop_path", "dropout")
 
 
@@ -180,7 +180,7 @@ def _field_of(setting):
 
 
 def _variant_and_shape(model, variant):
-    """What is known of a model before it is loaded: its row of ``VARIANTS``, or None, and its
+    """A model's variant and fields, without loading it: its row of ``VARIANTS``, or None, and its
     fields."""
     if model in kd.VARIANTS:
         return variant, dataclasses.asdict(kd.VARIANTS[model])

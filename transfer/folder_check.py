@@ -46,7 +46,7 @@ def _examined(dataset_name, splits, max_damaged):
         text = _unreadable_text(reasons, total)
         if len(reasons) > max_damaged:
             raise UserError(f"{text}: remove or replace them, or set max_damaged")
-        warnings.warn(f"{text}: they are left out", stacklevel=2)
+        warnings.warn(f"{text}: they are skipped", stacklevel=2)
 
     _check_every_class(dataset_name, class_names, counts)
 

@@ -60,7 +60,7 @@ DIGITS = {
     ),
     "digits_0to4": replace(
         _DIGITS,
-        note="A DeiT on all 449 training images of five digits, for transfer to the other five.",
+        note="A DeiT on all 450 training images of five digits, for transfer to the other five.",
         dataset="digits/0to4",
         train_fraction=1.0,
         passes=6,

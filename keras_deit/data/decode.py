@@ -25,7 +25,7 @@ def decode(data):
         uint8 (height, width, 3), red first.
 
     Raises:
-        Unreadable: the data are no complete image. It does not know the file's name: add that.
+        Unreadable: the data is not a complete image. It does not know the file's name: add that.
 
     Example:
         >>> import keras_deit as kd

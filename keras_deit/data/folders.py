@@ -43,7 +43,9 @@ class Folder:
         empty = [name for name in images if not images[name]]
         if empty:
             names = ", ".join(empty)
-            raise UserError(f"{folder} has no images of {names}: add some, or remove the folder")
+            raise UserError(
+                f"class folders without images in {folder}: {names}: add images, or remove them"
+            )
 
         if split in SPLIT_FOLDERS and _split_folder(root, "validation") is None:
             for name in images:

@@ -19,7 +19,7 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
 
     Each pass over them is one epoch: the first is ``first_epoch``, the next the one after it. So
     ``model.fit(train(recipe), epochs=recipe.epochs)`` sees every epoch's own order and
-    augmentation. A pass that is left before its end is begun anew, because Keras opens iterators
+    augmentation. An abandoned pass is restarted, because Keras opens iterators
     only to look at the shapes.
 
     Args:
@@ -104,8 +104,8 @@ def _groups_per_process(samples, process_count):
     if groups % process_count:
         raise UserError(
             f"a batch of {samples.batch_size} images, mixed in groups of {samples.group_size}, for"
-            f" {process_count} processes: expected as many groups for each; --set=mix_group= gives"
-            f" their size, here at most {samples.batch_size // process_count}"
+            f" {process_count} processes: expected a number of groups that divides by"
+            f" {process_count}: set mix_group={samples.batch_size // process_count} or less"
         )
     return groups // process_count
 
@@ -153,8 +153,8 @@ def images(
         process: (index, count) of the processes that evaluate together. Each gets an equal run of
             the images, the last one a shorter run, in as many batches as the others. Default:
             (0, 1).
-        max_damaged: int. How many images may be unreadable. Such an image is black and of no class,
-            so that ``evaluate`` skips it. Default 0.
+        max_damaged: int. How many images may be unreadable. Such an image is replaced by zeros
+            with an all-zero label, so that ``evaluate`` skips it. Default 0.
 
     Returns:
         ``Batches``, a ``tf.data.Dataset`` with ``info``: images (batch, height, width, 3),

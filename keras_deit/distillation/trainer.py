@@ -120,7 +120,7 @@ class DistillationTrainer(BackendTrainer, TrainerHooks):
         return next(metric for metric in self.metrics if metric.name == "loss")
 
     def metric_results(self, training):
-        """The metrics' values by name; those of the distillation in training alone."""
+        """The metrics' values by name; those of the distillation only in training."""
         results = self.get_metrics_result()
         if self.distillation and not training:
             for metric in self.distillation.metrics:

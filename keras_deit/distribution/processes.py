@@ -99,7 +99,7 @@ def join():
     else:
         _joined = _join_tensorflow()
 
-    if index():  # process 0 alone prints
+    if index():  # only process 0 prints
         logs.logger.setLevel(logging.WARNING)
 
 
@@ -167,7 +167,7 @@ def count():
 
 
 def index():
-    """The number of this process, from 0. Process 0 alone writes files and prints."""
+    """The number of this process, from 0. Only process 0 writes files and prints."""
     if keras.backend.backend() == "jax":
         import jax
 

@@ -114,7 +114,7 @@ def export(
     path = pathlib.Path(path)
     file_format = format_of(path)
 
-    # 1. Wrong arguments are found before the first slow step.
+    # 1. Invalid arguments are rejected before the first slow step.
     _check_path(path, file_format, overwrite)
     _check_quantize(quantize)
     _check_batch(batch)

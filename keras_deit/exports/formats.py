@@ -6,8 +6,8 @@ A format's module has
 - ``SUFFIX``: of the file; "" if it is a folder;
 - ``OPTIONS``: which of the ``ExportSettings`` in ``OPTIONAL`` it takes;
 - ``write(model, path, settings)``: writes a float32 model of ``keras_deit``;
-- ``open(path)``: loads the file in its runtime, and returns a function from normalized images,
-  float32 (count, height, width, 3), to fused logits, float32 (count, num_classes).
+- ``load_function(path)``: loads the file in its runtime, and returns a function from normalized
+  images, float32 (count, height, width, 3), to fused logits, float32 (count, num_classes).
 """
 
 from keras_deit.exports import litert, onnx_file, saved_model
@@ -44,13 +44,13 @@ def check_options(file_format, path, settings):
 
 
 def load(file_format, path):
-    """The format's ``open``, whose errors become UserErrors.
+    """The format's ``load_function``, whose errors become UserErrors.
 
     Raises:
         UserError: the runtime does not load the file.
     """
     try:
-        return file_format.open(path)
+        return file_format.load_function(path)
     except UserError:
         raise
     except Exception as error:  # runtimes raise errors of many types

@@ -139,7 +139,7 @@ def _append_metadata(path, model, settings):
         archive.writestr("metadata.json", json.dumps(metadata, indent=2, ensure_ascii=False))
 
 
-def open(path):
+def load_function(path):
     """The file as a function from images to logits, in LiteRT on all cores.
 
     Raises:

@@ -29,7 +29,7 @@ def file_metadata(model, settings):
     heads = HEADS[: 1 + model.distilled]
     # A convnet has no tokens.
     tokens = (*heads, "patches") if model.has_attention else ()
-    # The names have an entry of their own, which gives numbered classes names, too.
+    # The names have an entry of their own, which also names unnamed classes.
     fields = {name: value for name, value in model.fields.items() if name != "class_names"}
 
     return {

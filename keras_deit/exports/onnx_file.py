@@ -38,7 +38,9 @@ def write(model, path, settings):
     from onnx import helper
 
     if not isinstance(model, DeiT):
-        raise UserError("a RegNetY has no ONNX export: expected a DeiT, or .tflite or SavedModel")
+        raise UserError(
+            f"a {type(model).__name__} has no ONNX export: expected a DeiT, or another format"
+        )
 
     graph = Graph(model)
     graph.add_model(settings.attention)
@@ -69,7 +71,7 @@ def write(model, path, settings):
     onnx.save(file, path)
 
 
-def open(path):
+def load_function(path):
     """The file as a function from images to logits, in ONNX Runtime on all cores."""
     import onnxruntime
 

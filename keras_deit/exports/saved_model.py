@@ -73,7 +73,7 @@ def write(model, path, settings):
     tf.saved_model.save(module, str(path), signatures)
 
 
-def open(path):
+def load_function(path):
     """The folder as a function from images to logits, in TensorFlow."""
     import tensorflow as tf
 

@@ -10,7 +10,7 @@ from keras_deit.utils.errors import UserError
 # The model families: the row type in configs/variants.py -> the class that its fields construct.
 FAMILIES = {DeiTVariant: DeiT, RegNetYVariant: RegNetY}
 
-# Fields of a row that are no constructor arguments.
+# Row fields that are not constructor arguments.
 NOTES = ("params", "published")
 
 

@@ -83,7 +83,8 @@ class RunCallback(keras.callbacks.Callback):
         self._saved_epoch = None
 
     def resume(self):
-        """Restores the newest checkpoint, if there is one."""
+        """Restores the newest checkpoint, if there is one. An epoch that was trained and not
+        validated is validated now, and its model kept if it is the best."""
         with processes.first_process_first():  # it renames corrupt files
             checkpoint = self._checkpoints.latest()
         if checkpoint is None:
@@ -149,8 +150,8 @@ class RunCallback(keras.callbacks.Callback):
 
         # The validation's columns, for the progress bar.
         logs.update(self.progress.rows[-1])
-        for name in ("epoch", "images_per_second"):
-            del logs[name]
+        logs["images/s"] = round(logs.pop("images_per_second"))
+        del logs["epoch"]
 
     def _finish_epoch(self):
         """Validates, records, and keeps the best model."""

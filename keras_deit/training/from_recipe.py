@@ -136,12 +136,25 @@ def build(recipe, class_names, steps_per_epoch, teacher=None):
     return model
 
 
-def _model(recipe, class_names):
+def check(recipe):
+    """Checks what can be checked of a recipe without its data: that is before its teacher trains.
+
+    Returns:
+        The class of the recipe's model.
+
+    Raises:
+        UserError: there is no such variant, or it cannot train as the recipe asks.
+    """
     family = _family(recipe)
     if recipe.distillation != "none" and "distilled" not in family.constructor_arguments():
         raise UserError(f"{recipe.variant} has no distillation token: expected a distilled DeiT")
     if recipe.accumulate > 1 and not family.supports_accumulation:
         raise UserError(f"{recipe.variant} cannot accumulate gradients: expected accumulate=1")
+    return family
+
+
+def _model(recipe, class_names):
+    family = check(recipe)
 
     fields = {"num_classes": len(class_names), "image_size": recipe.image_size}
     for rate in ("drop_path", "dropout"):

@@ -37,7 +37,8 @@ def train(recipe, workdir, data_dir=None, quiet=False):
 
     Args:
         recipe: a ``Recipe``.
-        workdir: path of a folder. It is made if need be, and belongs to this recipe and this run.
+        workdir: path of a folder. It is created if it is missing, and belongs to this recipe
+            and this run.
         data_dir: path of the folder where TFDS keeps its datasets. Default None, TFDS' own default.
         quiet: bool. Whether to print nothing. Default False.
 
@@ -85,8 +86,10 @@ class _Run:
 
     def train(self):
         """The steps of a run, in the only order that works."""
-        # 1. The teacher, a run of its own if it is a recipe, under the same strategy.
-        teacher = self.teacher()
+        # 1. The teacher, a run of its own if it is a recipe, under the same strategy. It may train
+        # for days, so what is wrong with the student's recipe is found before.
+        from_recipe.check(self.recipe)
+        teacher = self.train_teacher()
 
         # 2. Downloads, by one process alone; models are made by all of them together.
         with processes.first_process_first():
@@ -121,8 +124,8 @@ class _Run:
             # 6. Training, then the scores and the report.
             return self.fit(model, effective, plan, training, validation)
 
-    def teacher(self):
-        """The name or file of the recipe's teacher; trained now if it is a recipe itself."""
+    def train_teacher(self):
+        """Trains the recipe's teacher if that is a recipe itself; returns its name or file."""
         name = self.recipe.teacher
         if name is None:
             return None
@@ -135,8 +138,8 @@ class _Run:
                 if error.code != UserError.code:  # a run that can be resumed
                     raise
                 raise UserError(
-                    f"teacher {name}: {error}; or train it by itself and give its file,"
-                    " --set=teacher="
+                    f"teacher {name}: {error}; or train it separately and give its file,"
+                    " --set=teacher=<file>"
                 ) from error
             return self.workdir / "teacher" / "last.keras"
 
@@ -159,7 +162,8 @@ class _Run:
         return data.evaluation(self.recipe, self.data_dir, process=process)
 
     def fit(self, model, effective, plan, training, validation):
-        """Trains to the end, from the last checkpoint if there is one; returns the final model."""
+        """Trains to the end, from the last checkpoint if there is one, and scores the final model,
+        which is returned."""
         with StopRequest() as stop:
             callback = RunCallback(
                 model, self.recipe, plan["data"], self.workdir, validation, training.info, stop
@@ -168,7 +172,10 @@ class _Run:
             unreadable = self.fit_epochs(model, callback, training)
             callback.save_end()
             scores = self.final_scores(callback.validator, effective)
+        return self.finish(effective, plan, callback, scores, unreadable, validation)
 
+    def finish(self, effective, plan, callback, scores, unreadable, validation):
+        """Writes the report, the scores and the final model, which is returned."""
         skipped = len(unreadable) + len(validation.info.unreadable)
         skipped = int(processes.gather(skipped).sum())
         plan["run"]["skipped"] = f"{skipped} unreadable images"
@@ -252,14 +259,14 @@ def effective_recipe(recipe, info):
 
 
 def check_classes(training, validation, recipe):
-    """Checks that both splits of a recipe's data have the same classes, as many as it says.
+    """Checks that both splits of a recipe's data have the same classes, of the expected number.
 
     Args:
         training, validation: batches or datasets, with ``num_classes`` and ``class_names``.
         recipe: a ``Recipe``.
 
     Raises:
-        UserError: they have not.
+        UserError: they differ, or their number is another.
     """
     if recipe.classes and training.num_classes != recipe.classes:
         raise UserError(

@@ -60,7 +60,9 @@ def _lock(workdir, stack):
             (workdir / folder).mkdir(parents=True, exist_ok=True)
         lock = stack.enter_context((workdir / LOCK).open("a+"))
     except OSError as error:
-        raise UserError(f"workdir {workdir}: expected a folder to write in: {error}") from error
+        raise UserError(
+            f"workdir {workdir}: expected a folder to write in: {error.strerror}"
+        ) from error
 
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,6 +159,9 @@ def check_same_recipe(workdir, before, recipe):
         UserError: they differ; names the fields with both values.
     """
     now = json.loads(json.dumps(dataclasses.asdict(recipe)))
+
+    # A note that is reworded leaves the run what it is.
+    before = {**before, "note": now["note"]}
     if before == now:
         return
 

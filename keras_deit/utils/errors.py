@@ -18,7 +18,7 @@ class UserError(ValueError):
 
 
 class Unreadable(UserError):  # noqa: N818
-    """One image or record of a dataset that cannot be read, where the others can."""
+    """One image or record of a dataset that cannot be read, while the others can."""
 
 
 class Interrupted(UserError):  # noqa: N818
@@ -45,5 +45,5 @@ class ProcessLost(UserError):  # noqa: N818
 
 
 def reason(error):
-    """The first line of an error's text, or its type where it has none."""
+    """The first line of an error's text, or its type if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -12,7 +12,7 @@ PARTIAL = ".partial-"  # what temporary files begin with; a killed process leave
 
 
 def atomic_write(path, writer):
-    """Writes a file, whole or not at all.
+    """Writes a file atomically: completely, or not at all.
 
     Args:
         path: the file; its folders are made.

@@ -43,7 +43,7 @@ def verbose():
 
 @contextlib.contextmanager
 def quiet(quiet=True):
-    """Within it, where ``quiet`` is true, the library shows no messages and no progress bars."""
+    """Within it, if ``quiet`` is true, the library shows no messages and no progress bars."""
     if not quiet:
         yield
         return

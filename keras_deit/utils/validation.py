@@ -34,7 +34,7 @@ def height_and_width(image_size):
 
 
 def class_name_tuple(class_names, num_classes):
-    """``class_names`` as a tuple of str, or None where they are None.
+    """``class_names`` as a tuple of str, or None if they are None.
 
     Raises:
         UserError: there is not one name for each class.
@@ -47,7 +47,7 @@ def class_name_tuple(class_names, num_classes):
 
 
 def keras_arguments(kwargs):
-    """``kwargs`` of a model's constructor, where they are what any Keras model takes.
+    """``kwargs`` of a model's constructor, if any Keras model takes them.
 
     Given ``inputs``, Keras would turn the class into one of functional models, permanently.
 

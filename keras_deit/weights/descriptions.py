@@ -74,7 +74,7 @@ def describe(source, variant=None):
 
 
 def describe_content(path, variant=None, overrides=()):
-    """What a file says of its own content, as a ``Description``, or None.
+    """Reads a file's description of its own content, as a ``Description``, or None.
 
     Args:
         path: a ``pathlib.Path``.
@@ -112,13 +112,13 @@ def describe_content(path, variant=None, overrides=()):
 
 
 def undescribed(path):
-    """Raises the UserError for a file of which neither it nor the caller says what it holds."""
+    """Raises the UserError for a file whose architecture neither it nor the caller gives."""
     if formats.file_format(path) == formats.KERAS:
         name = keras_files.read_config(path).get("class_name")
         name = name if isinstance(name, str) and name.isidentifier() else "model of another kind"
         raise UserError(f"{path} holds a {name[:80]}: expected a {family_names()}")
     raise UserError(
-        f"{path} holds weights alone: expected variant=<name>, one of {', '.join(VARIANTS)}"
+        f"{path} contains only weights: expected variant=<name>, one of {', '.join(VARIANTS)}"
     )
 
 
@@ -154,7 +154,7 @@ def _description(kind, values):
 
     Raises:
         UserError, ValueError, TypeError or ArithmeticError: they are no fields of such a model, or
-            its sizes are no positive integers.
+            its sizes are not positive integers.
     """
     defaults = kind.constructor_arguments()
 

@@ -55,7 +55,7 @@ def test_evaluation_is_timms(golden):
         view = evaluation_view(truth[f"image/{i}"], expected.shape[:2], crop)
         difference = (view - normalize(expected)) * 255 * np.array([0.229, 0.224, 0.225])
         assert np.abs(difference).max() < 1.01
-    np.testing.assert_allclose(view, truth["normalised"], atol=0.02)
+    np.testing.assert_allclose(view, truth["normalized"], atol=0.02)
 
 
 @pytest.mark.parametrize("crop", [0, -1, 1.01, float("nan")])

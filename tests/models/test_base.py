@@ -6,7 +6,7 @@ import pytest
 
 import keras_deit as kd
 from keras_deit.models.base import ImageClassifier
-from keras_deit.models.factory import FAMILIES
+from keras_deit.models.factory import FAMILIES, family_of, variant_fields
 from keras_deit.weights.names import to_timm, variables
 
 MODELS = {
@@ -81,12 +81,17 @@ def test_timm_names_models_that_it_can_build():
         MODELS["regnety"]().timm_config()
 
 
+def variant_of(family):
+    """The name of a row of ``VARIANTS`` of that family."""
+    return next(name for name in kd.VARIANTS if family_of(name) is family)
+
+
 @pytest.mark.parametrize("family", FAMILIES.values())
 def test_a_class_never_becomes_a_functional_model(family):
     """Keras would make it one if it were given inputs and outputs."""
     bases = family.__mro__
     with pytest.raises(TypeError, match="unexpected argument 'inputs'"):
-        family(8, (1,), (8,), 8, inputs=1, outputs=2)
+        family(**variant_fields(variant_of(family)), inputs=1, outputs=2)
     assert family.__mro__ == bases
     assert ImageClassifier in bases
     assert "Functional" not in [base.__name__ for base in bases]

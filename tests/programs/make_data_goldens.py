@@ -116,7 +116,7 @@ def boxes():
 
 
 def evaluation():
-    """Images after timm's evaluation transform, before normalisation, and one after it."""
+    """Images after timm's evaluation transform, before normalization, and one after it."""
     made = {}
     cases = [  # image height and width, model height and width, crop ratio
         (90, 121, 32, 32, 0.875),
