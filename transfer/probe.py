@@ -130,7 +130,7 @@ def _feature_function(model):
 
 
 def _embed(features_of, dataset, rows, task_recipe):
-    """The features and labels of a dataset's images, unreadable ones left out.
+    """The features and labels of a dataset's images, skipping unreadable ones.
 
     Returns:
         float32 (images, features) and int (images,) arrays.
