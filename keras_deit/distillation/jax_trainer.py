@@ -6,7 +6,8 @@ import jax
 import keras
 from jax import numpy as jnp
 
-from keras_deit.distillation.losses import image_count
+from keras_deit.distillation.losses import contribution, image_count
+from keras_deit.utils.errors import UserError
 
 
 class JaxTrainer:
@@ -32,20 +33,23 @@ class JaxTrainer:
         batch = keras.utils.unpack_x_y_sample_weight(data)
         images, _, weights = batch
         self.check_weights(weights, self.accumulate)
+        if len(images) % self.accumulate:
+            raise UserError(self.indivisible(len(images)))
+
         batch_images = image_count(images, weights)
 
-        def contribution(trainable, non_trainable, metrics, micro_batch):
+        def micro_batch_loss(trainable, non_trainable, metrics, micro_batch):
             """The loss of a micro-batch, of which the sum is the batch's mean loss, and the state
             that it leaves."""
             with self._state_scope(trainable, non_trainable, metrics, optimizer) as scope:
                 images, _, weights = micro_batch
                 loss = self.forward_loss(*micro_batch)
-                loss = loss * image_count(images, weights) / batch_images
+                loss = contribution(loss, images, weights, batch_images)
                 loss = self.optimizer.scale_loss(loss)
             left = _values(scope, self.non_trainable_variables)
             return loss, (left, _values(scope, self.metrics_variables))
 
-        differentiate = jax.grad(contribution, has_aux=True)
+        differentiate = jax.grad(micro_batch_loss, has_aux=True)
 
         if self.accumulate == 1:
             gradients, (non_trainable, metrics) = differentiate(
@@ -67,6 +71,15 @@ class JaxTrainer:
             gradients, non_trainable, metrics = carry
 
         trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+
+        # A batch whose weights sum to zero would still decay weights, momentum and averages.
+        if weights is not None:
+            trainable, non_trainable, optimizer = jax.tree.map(
+                lambda new, old: jnp.where(batch_images == 0, old, new),
+                (trainable, non_trainable, optimizer),
+                state[:3],
+            )
+
         with self._state_scope(metrics=metrics):
             logs = self.metric_results(training=True)
         return logs, (trainable, non_trainable, optimizer, metrics)

@@ -133,9 +133,8 @@ class Distillation:
         """The student's loss, from those of its heads; all are scalars."""
         return (1 - self.alpha) * label_loss + self.alpha * distillation_loss
 
-    def update_metrics(self, label_loss, distillation_loss, logits, target, weights=None):
-        """Adds a batch, with its mean losses, to ``metrics``."""
-        count = image_count(logits, weights)
+    def update_metrics(self, label_loss, distillation_loss, count, logits, target, weights=None):
+        """Adds a batch to ``metrics``: its mean losses, which weigh ``count``, and decisions."""
         self._class_loss.update_state(label_loss, sample_weight=count)
         self._distillation_loss.update_state(distillation_loss, sample_weight=count)
 
@@ -166,6 +165,17 @@ class Distillation:
                 " with distilled=False, or leave token=True"
             )
 
+        if student.num_classes == 1:
+            raise UserError(
+                "a student of one class cannot be distilled, because the softmax of one logit is"
+                " always 1: expected two classes or more"
+            )
+        if _overrides_call(type(student)):
+            raise UserError(
+                f"{type(student).__name__} overrides call, and distillation trains what logits"
+                " returns: override logits instead, or compile it without distillation"
+            )
+
         if self.kind != "label":
             self._check_teacher(student)
         elif self.teacher is not None:
@@ -177,6 +187,16 @@ class Distillation:
         if not isinstance(self.teacher, keras.layers.Layer):
             raise UserError(f"teacher {self.teacher!r}: expected a Keras model")
 
+        # The optimizer would change the teacher, and JAX has one value for each variable.
+        own = {id(variable) for variable in student.variables}
+        shared = [variable.path for variable in self.teacher.variables if id(variable) in own]
+        if shared:
+            raise UserError(
+                f"teacher {name} shares {len(shared)} variables with the student, {shared[0]} among"
+                " them: expected a teacher with weights of its own, such as"
+                " keras.models.clone_model makes"
+            )
+
         # Keras silently traces a functional model on images of another size or depth.
         images = keras.KerasTensor((None, *student.image_size, 3), "float32")
         expected = getattr(self.teacher, "input_shape", None)
@@ -186,15 +206,15 @@ class Distillation:
             )
 
         try:
-            outputs = keras.tree.flatten(self.teacher(images, training=False))
+            output = self.teacher(images, training=False)
         except Exception as error:  # whatever a user's model raises on a wrong input
             first_line = str(error).strip().splitlines()[0]
             raise UserError(
                 f"teacher {name} does not take the student's {size} images: {first_line}"
             ) from error
 
-        if len(outputs) != 1 or len(outputs[0].shape) != 2:
-            shapes = [tuple(output.shape) for output in outputs]
+        if not isinstance(output, keras.KerasTensor) or len(output.shape) != 2:
+            shapes = keras.tree.map_structure(lambda tensor: tuple(tensor.shape), output)
             raise UserError(
                 f"teacher {name} gives {shapes}: expected one output (batch, num_classes)"
             )
@@ -203,9 +223,9 @@ class Distillation:
                 f"teacher {name} ends in a softmax, and soft distillation needs its logits:"
                 " use keras_deit.adapt(teacher, ..., probabilities=True)"
             )
-        if outputs[0].shape[-1] != student.num_classes:
+        if output.shape[-1] != student.num_classes:
             raise UserError(
-                f"teacher {name} has {outputs[0].shape[-1]} classes and the student"
+                f"teacher {name} has {output.shape[-1]} classes and the student"
                 f" {student.num_classes}: expected the same classes"
             )
 
@@ -242,10 +262,32 @@ def image_count(batch, weights=None):
     return ops.cast(count, "float32")
 
 
+def contribution(loss, images, weights, batch_images):
+    """What a micro-batch adds to the mean loss over its batch.
+
+    Args:
+        loss: the micro-batch's mean loss, a scalar.
+        images: the micro-batch's images, (images, height, width, 3).
+        weights: their sample weights (images,), or None.
+        batch_images: the batch's ``image_count``, a scalar.
+
+    Returns:
+        A scalar tensor; 0 if the weights of the micro-batch, or of the batch, sum to zero.
+    """
+    return ops.divide_no_nan(loss * image_count(images, weights), batch_images)
+
+
 def _accepts(expected, shape):
     return len(shape) == len(expected) and all(
         side in (None, given) for given, side in zip(shape, expected, strict=True)
     )
+
+
+def _overrides_call(family):
+    """Whether a subclass changes ``call`` and leaves ``logits``, which no longer is its output."""
+    methods = (vars(cls) for cls in family.__mro__)
+    first = next(names for names in methods if "call" in names or "logits" in names)
+    return "logits" not in first
 
 
 def _ends_in_softmax(model, image_size):

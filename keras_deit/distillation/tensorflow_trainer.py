@@ -3,11 +3,13 @@
 import keras
 import tensorflow as tf
 
-from keras_deit.distillation.losses import image_count
+from keras_deit.distillation.losses import contribution, image_count
 from keras_deit.distribution import replicas
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.tensorflow_private import TensorFlowTrainerHooks
 from keras_deit.utils.validation import with_static_shape
+
+INDIVISIBLE = "rows of a replica that do not divide"  # what a step's assertion says
 
 
 class TensorFlowTrainer(TensorFlowTrainerHooks):
@@ -38,11 +40,17 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         images = with_static_shape(images, labels, self.image_size)
         self.check_weights(weights, replicas.count() * self.accumulate)
+        images = self._checked(images)
 
         batch_images = replicas.total(image_count(images, weights))
+        state = [] if weights is None else self._state()
         gradients = self._differentiate(images, labels, weights, batch_images)
 
-        self.optimizer.apply(gradients, self.trainable_weights)
+        if weights is None:
+            self.optimizer.apply(gradients, self.trainable_weights)
+        else:
+            context = tf.distribute.get_replica_context()
+            context.merge_call(self._apply_or_restore, (batch_images, gradients, state))
         return self.metric_results(training=True)
 
     def test_step(self, data):
@@ -53,6 +61,32 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
 
         self.forward_loss(images, labels, weights, training=False)
         return self.metric_results(training=False)
+
+    def _state(self):
+        """What the forward pass may change: batch statistics and the states of random numbers."""
+        return [tf.identity(variable.value) for variable in self.non_trainable_variables]
+
+    def _apply_or_restore(self, strategy, batch_images, gradients, state):
+        """Applies the gradients; or, if the weights of the batch sum to zero, restores the
+        ``_state`` before it. Such a batch would still decay weights, momentum and averages.
+
+        This is called for all replicas at once: a replica cannot exchange gradients in a branch.
+        """
+        batch_images = strategy.experimental_local_results(batch_images)[0]
+
+        def apply():
+            strategy.extended.call_for_each_replica(
+                lambda gradients: self.optimizer.apply(gradients, self.trainable_weights),
+                (gradients,),
+            )
+
+        def restore():
+            for variable, value in zip(self.non_trainable_variables, state, strict=True):
+                strategy.extended.update(
+                    variable.value, lambda variable, value: variable.assign(value), (value,)
+                )
+
+        tf.cond(batch_images == 0, restore, apply)
 
     def _gradients(self, images, labels, weights, batch_images):
         """The gradients of this replica's contribution to the mean loss over ``batch_images``
@@ -73,20 +107,50 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         zeros = [tf.zeros_like(variable) for variable in self.trainable_weights]
         return tf.while_loop(lambda index, _: index < self.accumulate, add, (0, zeros))[1]
 
+    def _checked(self, images):
+        """A replica's images, checked to divide into micro-batches and not to be none."""
+        divisor = self.accumulate
+        if images.shape[0] is not None:
+            if images.shape[0] % divisor or not images.shape[0]:
+                raise UserError(self.indivisible(images.shape[0]))
+            return images
+
+        if divisor * replicas.count() == 1:
+            return images
+
+        # The size is known at run time alone.
+        rows = tf.shape(images)[0]
+        valid = tf.logical_and(rows > 0, rows % divisor == 0)
+        with tf.control_dependencies([tf.debugging.Assert(valid, [INDIVISIBLE, rows])]):
+            return tf.identity(images)
+
+    def make_train_function(self, force=False):
+        """Keras' own; a batch that does not divide is a ``UserError``."""
+        if self.train_function is not None and not force:
+            return self.train_function
+
+        super().make_train_function(force)
+        step = self.train_function
+
+        def train_function(iterator):
+            try:
+                return step(iterator)
+            except tf.errors.InvalidArgumentError as error:
+                # XLA drops assertions, so that there it is the division that fails.
+                if INDIVISIBLE not in str(error) and "reshape" not in str(error).lower():
+                    raise
+                raise UserError(self.indivisible()) from error
+
+        self.train_function = train_function
+        return train_function
+
     def _micro_batches(self, x):
         """(batch, ...) to (accumulate, batch // accumulate, ...)."""
-        problem = f"a batch does not divide into {self.accumulate} micro-batches"
-        if (x.shape[0] or 0) % self.accumulate:
-            raise UserError(f"{problem}: expected a multiple, or another accumulate")
-
-        # The size may be known at run time alone.
-        divides = tf.debugging.assert_equal(tf.shape(x)[0] % self.accumulate, 0, problem)
-        with tf.control_dependencies([divides]):
-            x = tf.identity(x)
         return tf.reshape(x, (self.accumulate, -1, *x.shape[1:]))
 
     def _micro_batch_gradients(self, images, labels, weights, batch_images):
         with tf.GradientTape() as tape:
             loss = self.forward_loss(images, labels, weights)
-            loss = self.optimizer.scale_loss(loss * image_count(images, weights) / batch_images)
+            loss = contribution(loss, images, weights, batch_images)
+            loss = self.optimizer.scale_loss(loss)
         return tape.gradient(loss, self.trainable_weights)

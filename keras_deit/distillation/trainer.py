@@ -1,9 +1,12 @@
 """How a model trains: Keras' ``fit`` with distillation, gradient accumulation and replicas."""
 
 import contextlib
+import functools
+import inspect
 
 import keras
 
+from keras_deit.distillation.batch_sizes import batch_sizes
 from keras_deit.distillation.losses import WEIGHTED_MEAN, image_count
 from keras_deit.distribution import replicas
 from keras_deit.utils.errors import UserError
@@ -70,6 +73,49 @@ class DistillationTrainer(BackendTrainer, TrainerHooks):
             if self.optimizer and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
 
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, **kwargs):
+        call = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
+
+        # An epoch of so many steps may end before the last batch; the step itself checks it.
+        if not call.arguments.get("steps_per_epoch"):
+            with self.strategy_scope():
+                self._check_batch_sizes(call.arguments)
+
+        return super().fit(*args, **kwargs)
+
+    def _check_batch_sizes(self, arguments):
+        """Checks the sizes of the batches that ``fit`` makes of its arguments, where known."""
+        split = 0.0 if arguments.get("validation_data") else arguments.get("validation_split", 0.0)
+        sizes = batch_sizes(arguments.get("x"), arguments.get("batch_size"), split)
+
+        for size in sizes:
+            divides = size % (replicas.count() * self.accumulate) == 0
+            if not divides and (self.accumulate > 1 or size < replicas.count()):
+                raise UserError(self.indivisible(size))
+
+    def indivisible(self, size=None):
+        """What to say of a batch that does not divide among replicas and micro-batches.
+
+        Args:
+            size: int. The batch's images, if known.
+        """
+        with self.strategy_scope():
+            devices = replicas.count()
+
+        images = "" if size is None else f" of {size} images"
+        if self.accumulate == 1:
+            problem = f"a batch{images} does not divide among {devices} devices"
+            expected = f"at least {devices}"
+        else:
+            problem = f"a batch{images} does not divide into {self.accumulate} micro-batches"
+            problem += f" on each of {devices} devices" * (devices > 1)
+            expected = f"a multiple of {devices * self.accumulate}"
+        return (
+            f"{problem}: expected {expected} images in every batch; drop a smaller last batch, or"
+            " choose another batch_size"
+        )
+
     @property
     def metrics(self):
         """Keras' metrics, and those of the distillation."""
@@ -79,7 +125,8 @@ class DistillationTrainer(BackendTrainer, TrainerHooks):
         """The mean loss over a batch, which is also added to the metrics.
 
         With a ``Distillation`` the class head learns the labels and the distillation head learns
-        its target, on the same images (paper, section 4).
+        its target, on the same images (paper, section 4). Otherwise the model is called, as any
+        Keras model is.
 
         Args:
             images: float32 (batch, height, width, 3).
@@ -93,12 +140,17 @@ class DistillationTrainer(BackendTrainer, TrainerHooks):
         distillation = self.distillation if training else None
         keras_divisor = replicas.count()  # Keras divides a loss by the number of replicas
 
-        # The teacher goes first: its activations are gone before the student's are kept.
-        target = distillation.target(images, labels) if distillation else None
-        logits = self.logits(images, training=training)
-        fused = fuse(logits)
+        count = self._loss_weight(images, weights)
 
-        label_logits = logits[0] if distillation else fused
+        if distillation:
+            # The teacher goes first: its activations are gone before the student's are kept.
+            target = distillation.target(images, labels)
+            logits = self.logits(images, training=training)
+            label_logits = logits[0]
+            fused = fuse(logits)
+        else:
+            label_logits = fused = self(images, training=training)
+
         label_loss = keras_divisor * self.compute_loss(
             images, labels, label_logits, weights, training=training
         )
@@ -107,12 +159,19 @@ class DistillationTrainer(BackendTrainer, TrainerHooks):
             teacher_loss = keras_divisor * distillation.distillation_loss(
                 logits[-1], target, weights
             )
-            distillation.update_metrics(label_loss, teacher_loss, logits[-1], target, weights)
+            distillation.update_metrics(
+                label_loss, teacher_loss, count, logits[-1], target, weights
+            )
             loss = distillation.loss(label_loss, teacher_loss)
 
-        self._mean_loss.update_state(loss, sample_weight=image_count(images, weights))
+        self._mean_loss.update_state(loss, sample_weight=count)
         self.compute_metrics(images, labels, fused, weights)
         return loss
+
+    def _loss_weight(self, images, weights):
+        """The weight of a batch's loss in an epoch's mean: the sum of its sample weights if its own
+        mean is over those, and otherwise, as in Keras, its number of images."""
+        return image_count(images, weights if _reduction(self) == WEIGHTED_MEAN else None)
 
     @property
     def _mean_loss(self):

@@ -51,6 +51,20 @@ NAMES = (
         "keras/src/backend/tensorflow/optimizer.py:141",
         "keras_private.OptimizerHooks: gradients are summed once, before they are clipped",
     ),
+    PrivateName(
+        "tensorflow.python.data.ops.dataset_ops.DatasetV2",
+        "_inputs",
+        (),
+        "tensorflow/python/data/ops/dataset_ops.py:415",
+        "rows_and_batch_size: the dataset that another one is made of",
+    ),
+    PrivateName(
+        "tensorflow.python.data.ops.batch_op._BatchDataset",
+        "_batch_size",
+        None,
+        "tensorflow/python/data/ops/batch_op.py:56",
+        "rows_and_batch_size: the size of batches, of which the last may be smaller",
+    ),
 )
 
 
@@ -92,3 +106,29 @@ class TensorFlowTrainerHooks:
             data_batch = keras.tree.map_structure(lambda x: local(x)[0], next(batches))
 
         super()._maybe_symbolic_build(data_batch=data_batch)
+
+
+def rows_and_batch_size(dataset):
+    """How many rows a dataset divides into batches, and of which size; None if not known.
+
+    Args:
+        dataset: a ``tf.data.Dataset`` of batches; one of a strategy is not known.
+    """
+    if not isinstance(dataset, tf.data.Dataset):
+        return None
+
+    shape = keras.tree.flatten(dataset.element_spec)[0].shape
+    if shape.rank and shape[0] is not None:
+        return shape[0], shape[0]
+
+    # The batches are those of ``batch`` if nothing after it, such as map, changes their number.
+    count = int(dataset.cardinality())
+    while not hasattr(dataset, "_batch_size"):
+        inputs = dataset._inputs()
+        if len(inputs) != 1 or count < 0 or int(inputs[0].cardinality()) != count:
+            return None
+        (dataset,) = inputs
+
+    batch_size = tf.get_static_value(dataset._batch_size)
+    rows = int(dataset._inputs()[0].cardinality())
+    return (rows, int(batch_size)) if batch_size is not None and rows >= 0 else None

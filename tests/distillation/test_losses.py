@@ -119,6 +119,12 @@ def test_the_students_file_does_not_hold_the_teacher(tiny, tmp_path):
     np.testing.assert_array_equal(again(X), tiny(X))
 
 
+def nested(outputs):
+    """A teacher that gives its logits in a structure."""
+    images = keras.Input((24, 16, 3))
+    return keras.Model(images, outputs(keras.layers.Dense(5)(keras.layers.Flatten()(images))))
+
+
 @pytest.mark.parametrize(
     ("make_teacher", "message"),
     [
@@ -128,11 +134,62 @@ def test_the_students_file_does_not_hold_the_teacher(tiny, tmp_path):
         (lambda: teacher(size=(32, 32)), "does not take the student's 24x16 images"),
         (lambda: keras.Sequential([keras.Input((24, 16, 3)), keras.layers.Flatten()]), "classes"),
         (lambda: keras.Sequential([keras.Input((24, 16, 3)), keras.layers.ReLU()]), "one output"),
+        (
+            lambda: nested(lambda x: {"logits": x}),
+            r"gives {'logits': \(None, 5\)}: exp",
+        ),
+        (lambda: nested(lambda x: [x]), r"gives \[\(None, 5\)\]: expected one output"),
     ],
 )
 def test_a_mismatched_teacher_is_refused_before_training(tiny, make_teacher, message):
     with pytest.raises(kd.UserError, match=message):
         tiny.compile("sgd", distillation=kd.Distillation(make_teacher()))
+
+
+def test_a_teacher_of_the_students_own_layers_is_refused(tiny):
+    images = keras.Input((24, 16, 3))
+    teacher = keras.Model(images, keras.layers.Dense(5)(tiny.features(images)[:, 0]))
+    for shares in (teacher, tiny):
+        with pytest.raises(kd.UserError, match=r"teacher .* shares \d+ variables with the student"):
+            tiny.compile("sgd", kd.loss(), distillation=kd.Distillation(shares))
+
+    tiny.compile("sgd", kd.loss(), distillation=kd.Distillation(keras.models.clone_model(tiny)))
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft", "label"])
+def test_a_student_of_one_class_is_refused(kind):
+    student = kd.DeiT((24, 16), patch_size=8, width=12, depth=1, heads=3, num_classes=1)
+    distillation = kd.Distillation(teacher(classes=1) if kind != "label" else None, kind)
+    with pytest.raises(kd.UserError, match="a student of one class cannot be distilled"):
+        student.compile("sgd", "binary_crossentropy", distillation=distillation)
+
+
+class Halved(kd.DeiT):
+    """A subclass with an output of its own."""
+
+    def call(self, images, training=False):
+        return super().call(images, training=training) / 2
+
+
+def test_a_subclass_with_its_own_call_trains_through_it():
+    keras.utils.set_random_seed(0)
+    student = Halved((24, 16), patch_size=8, width=12, depth=1, heads=3, num_classes=5)
+    images = keras.Input((24, 16, 3))
+    functional = keras.Model(images, keras.models.clone_model(student)(images))
+    functional.set_weights(student.get_weights())
+
+    losses = []
+    for model in (student, functional):
+        model.compile(keras.optimizers.SGD(1.0), kd.loss())
+        losses.append(model.fit(X, Y, batch_size=4, shuffle=False, verbose=0).history["loss"])
+        losses.append(model.evaluate(X, Y, verbose=0))
+    np.testing.assert_allclose(losses[0], losses[2], rtol=1e-5)
+    np.testing.assert_allclose(losses[1], losses[3], rtol=1e-5)
+    for ours, keras_own in zip(student.get_weights(), functional.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, keras_own, atol=1e-6)
+
+    with pytest.raises(kd.UserError, match="Halved overrides call, and distillation trains what"):
+        student.compile("sgd", kd.loss(), distillation=kd.Distillation(teacher()))
 
 
 def test_a_teacher_with_softmax_distills_hard_but_not_soft(tiny):

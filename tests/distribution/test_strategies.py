@@ -137,18 +137,34 @@ def test_accumulation_refuses_a_summed_loss(tiny):
         tiny.compile("sgd", total, accumulate=2)
 
 
-def test_a_batch_that_does_not_divide_into_micro_batches_is_refused(tiny):
+def indivisible_batches():
+    """Batches of 4 images and 1; how many is not known before the last."""
     images, labels = np.zeros((5, 24, 16, 3), "float32"), np.eye(5, dtype="float32")
-    tiny.compile("sgd", kd.loss(None), accumulate=2, jit_compile=False)
-    with pytest.raises(
-        kd.UserError, match="does not divide into 2 micro-batches: expected a multiple"
-    ):
-        tiny.fit(images, labels, batch_size=5, verbose=0)
-    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)  # 4 and 1
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match="does not divide into 2 micro-batches"
-    ):
+    yield images[:4], labels[:4]
+    yield images[4:], labels[4:]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_batch_that_does_not_divide_into_micro_batches_is_refused(tiny, jit_compile):
+    images, labels = np.zeros((5, 24, 16, 3), "float32"), np.eye(5, dtype="float32")
+    tiny.compile("sgd", kd.loss(None), accumulate=2, jit_compile=jit_compile)
+    message = "does not divide into 2 micro-batches: expected a multiple of 2 images"
+
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+    for data in ((images, labels, 5), (images, labels, 4), (batches.prefetch(1),)):
+        with pytest.raises(kd.UserError, match=message):
+            tiny.fit(*data, shuffle=False, verbose=0)
+        assert not int(tiny.optimizer.iterations)  # before the first step
+
+    tiny.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
+    signature = tf.nest.map_structure(
+        lambda spec: tf.TensorSpec((None, *spec.shape[1:]), spec.dtype), batches.element_spec
+    )
+    batches = tf.data.Dataset.from_generator(indivisible_batches, output_signature=signature)
+    with pytest.raises(kd.UserError, match=message):
         tiny.fit(batches, shuffle=False, verbose=0)
+    with pytest.raises(kd.UserError, match=message):
+        tiny.train_on_batch(images, labels)
 
 
 def test_a_batch_must_divide_among_devices(monkeypatch):

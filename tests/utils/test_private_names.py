@@ -1,16 +1,18 @@
 """The installed Keras has the private names that the library relies on, as it expects them."""
 
-import importlib
+import importlib.util
 import inspect
 import pathlib
 
 import keras
 import pytest
+import tensorflow as tf
 
 import keras_deit as kd
 from keras_deit.utils import jax_private, keras_private, tensorflow_private
 
-TESTED_VERSION = "3.15.1"  # of the lines in the tables
+LIBRARIES = {"keras": keras, "tensorflow": tf}
+TESTED_VERSIONS = {"keras": "3.15.1", "tensorflow": "2.21.0"}  # of the lines in the tables
 NAMES = [*keras_private.NAMES, *tensorflow_private.NAMES, *jax_private.NAMES]
 
 
@@ -20,11 +22,12 @@ def owner_of(entry):
 
 
 def advice(entry):
+    library = entry.owner.partition(".")[0]
     return (
-        f"Keras {keras.__version__} changed {entry.owner}.{entry.name} ({entry.source} in"
-        f" {TESTED_VERSION}), which is used by {entry.used_for}: read it there, adapt"
-        " keras_deit/utils/*_private.py, and widen the bound of Keras in requirements.txt and"
-        " pyproject.toml"
+        f"{library} {LIBRARIES[library].__version__} changed {entry.owner}.{entry.name}"
+        f" ({entry.source} in {TESTED_VERSIONS[library]}), which is used by {entry.used_for}: read"
+        f" it there, adapt keras_deit/utils/*_private.py, and widen the bound of {library} in"
+        " requirements.txt and pyproject.toml"
     )
 
 
@@ -35,7 +38,8 @@ def instances():
     optimizer.build(model.trainable_variables)
     model.compile(optimizer, "mse", metrics=["accuracy"])
     symbolic = keras.layers.Dense(2)(keras.Input((3,)))
-    return [model, optimizer, symbolic]
+    batches = tf.data.Dataset.range(2).batch(2)
+    return [model, optimizer, symbolic, batches]
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +62,11 @@ def test_keras_has_the_private_names_we_rely_on(entry, objects):
 
 @pytest.mark.parametrize("entry", NAMES, ids=lambda entry: entry.name)
 def test_the_lines_in_the_tables_are_those_of_the_original(entry):
-    if keras.__version__ != TESTED_VERSION:
-        return
     path, _, line = entry.source.rpartition(":")
-    file = pathlib.Path(keras.__file__).parent / path.removeprefix("keras/")
+    library, _, path = path.partition("/")
+    if LIBRARIES[library].__version__ != TESTED_VERSIONS[library]:
+        return
+    file = pathlib.Path(importlib.util.find_spec(library).origin).parent / path
     near = file.read_text().splitlines()[int(line) - 3 : int(line) + 2]
     assert any(entry.name in text for text in near), entry
 
