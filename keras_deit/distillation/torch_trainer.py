@@ -31,14 +31,16 @@ class TorchTrainer:
                 self.forward_loss(*batch, training=False)
             return self.metric_results(training=True)
 
+        variables = self.trainable_weights
+
         # PyTorch adds the gradients of the micro-batches.
         self.zero_grad()
         for images, labels, weights in self._micro_batches(batch):
             loss = self.forward_loss(images, labels, weights)
             loss = loss * image_count(images, weights) / batch_images
-            self.optimizer.scale_loss(loss).backward()
+            if variables:  # PyTorch refuses to differentiate by nothing
+                self.optimizer.scale_loss(loss).backward()
 
-        variables = self.trainable_weights
         gradients = [variable.value.grad for variable in variables]
         with torch.no_grad():
             self.optimizer.apply(gradients, variables)
