@@ -20,12 +20,21 @@ SETS = [
 ]
 TABLES = [*(ROOT / "keras_deit" / "configs").glob("*.py"), ROOT / "transfer" / "tasks.py"]
 TABLES_IMPORT = ("keras_deit.configs", "keras_deit.utils.errors")
-READS_TORCH = ("weights/torch_files.py", "tools/benchmarks.py")  # .pth files; timm to compare with
+# What may import torch, which is optional. Modules of the PyTorch backend do it at once, and only
+# the trainer imports them, on that backend; the others in a function, when it is called.
+TORCH_BACKEND = ("distillation/torch_trainer.py", "utils/torch_private.py")
+TORCH_IN_FUNCTIONS = (
+    "weights/torch_files.py",  # .pth files
+    "utils/gradients.py",
+    "tools/benchmarks.py",  # timm, to compare with
+)
+IMPORT_TORCH = (*TORCH_BACKEND, *TORCH_IN_FUNCTIONS)
 
 
-def imports(path):
-    """Every module that a file imports, inside functions too: ``a.b`` of ``from a import b``."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports(path, nodes=ast.walk):
+    """Every module that a file imports, inside functions too: ``a.b`` of ``from a import b``. With
+    ``nodes=ast.iter_child_nodes``, the ones that it imports as soon as it is imported."""
+    for node in nodes(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -71,9 +80,26 @@ def test_imports_point_one_way():
 )
 def test_the_library_knows_no_commands_and_no_torch(folder, never):
     for path in files(folder):
-        allowed = {"torch", "timm"} if path.as_posix().endswith(READS_TORCH) else set()
+        allowed = {"torch", "timm"} if path.as_posix().endswith(IMPORT_TORCH) else set()
         roots = {name.split(".")[0] for name in imports(path)}
         assert not roots & (never - allowed), path
+
+
+def test_torch_is_imported_at_once_by_its_backend_alone():
+    modules = tuple(f"keras_deit.{path[:-3].replace('/', '.')}" for path in TORCH_BACKEND)
+
+    for path in files("keras_deit"):
+        if not path.as_posix().endswith(TORCH_BACKEND):
+            at_once = imports(path, ast.iter_child_nodes)
+            assert "torch" not in {name.split(".")[0] for name in at_once}, path
+
+        if any(name.startswith(modules) for name in imports(path)):
+            assert path.name in ("trainer.py", "torch_trainer.py"), path
+
+
+def test_torch_is_no_requirement():
+    for name in ("requirements.txt", "pyproject.toml"):
+        assert "torch" not in (ROOT / name).read_text()
 
 
 def test_only_commands_use_the_tools():
@@ -92,7 +118,9 @@ def test_models_and_losses_are_on_keras_ops_alone():
     paths = [*files("keras_deit/models"), ROOT / "keras_deit/training/optimizers.py"]
     paths += [ROOT / "keras_deit/distillation" / name for name in ("losses.py", "teacher.py")]
     for path in paths:
-        assert not {"tensorflow", "jax"} & {name.split(".")[0] for name in imports(path)}, path
+        assert not {"tensorflow", "jax", "torch"} & {
+            name.split(".")[0] for name in imports(path)
+        }, path
 
 
 @pytest.mark.parametrize("path", files("scripts"), ids=lambda path: path.name)
@@ -107,6 +135,7 @@ tensorflow.data, keras.Model  # TensorFlow loads lazily
 before, start = set(sys.modules), time.process_time()
 import keras_deit
 assert time.process_time() - start < 0.5, time.process_time() - start
-assert not {"tensorflow_datasets", "matplotlib", "sklearn", "PIL"} & (set(sys.modules) - before)
+imported = set(sys.modules) - before
+assert not imported & {"tensorflow_datasets", "matplotlib", "sklearn", "PIL", "torch"}
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.gradients import without_gradients
 from keras_deit.utils.keras_private import last_operation
 from keras_deit.utils.validation import rows_are_probabilities
 
@@ -116,7 +117,8 @@ class Distillation:
                 raise UserError(f"labels {shape}: the kind label expects (batch, num_classes)")
             return ops.cast(labels, "float32")
 
-        logits = self.teacher(images, training=False)
+        with without_gradients():
+            logits = self.teacher(images, training=False)
         return ops.cast(ops.stop_gradient(logits), "float32")
 
     def distillation_loss(self, logits, target, weights=None):

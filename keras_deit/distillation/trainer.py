@@ -18,6 +18,8 @@ if keras.backend.backend() == "tensorflow":
     from keras_deit.distillation.tensorflow_trainer import TensorFlowTrainer as BackendTrainer
 elif keras.backend.backend() == "jax":
     from keras_deit.distillation.jax_trainer import JaxTrainer as BackendTrainer
+elif keras.backend.backend() == "torch":
+    from keras_deit.distillation.torch_trainer import TorchTrainer as BackendTrainer
 else:
 
     class BackendTrainer:
@@ -219,18 +221,18 @@ def _reduction(model):
 
 def _check_backend(distillation, accumulate):
     backend = keras.backend.backend()
-    if backend in ("tensorflow", "jax"):
+    if backend in ("tensorflow", "jax", "torch"):
         return
 
     if accumulate > 1:
         raise UserError(
-            f"accumulation does not train on the {backend} backend: set KERAS_BACKEND=tensorflow"
-            " or jax"
+            f"accumulation does not train on the {backend} backend: set KERAS_BACKEND=tensorflow,"
+            " jax or torch"
         )
     if distillation:
         raise UserError(
-            f"distillation does not train on the {backend} backend: set KERAS_BACKEND=tensorflow"
-            " or jax"
+            f"distillation does not train on the {backend} backend: set KERAS_BACKEND=tensorflow,"
+            " jax or torch"
         )
 
 

@@ -8,10 +8,11 @@ from keras import ops
 
 from keras_deit.distribution.replicas import local_count
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.gradients import without_gradients
 
 
 def predictor(model, heads=None):
-    """Compiles a model's inference, with TensorFlow or JAX.
+    """Makes a model's inference a function, compiled with TensorFlow or JAX, eager with PyTorch.
 
     Args:
         model: any Keras model of one input.
@@ -56,7 +57,7 @@ def predictor(model, heads=None):
         return _tensorflow_predictor(model, heads)
     if backend == "jax":
         return _jax_predictor(model, heads)
-    return lambda images: list(map(ops.convert_to_numpy, heads(ops.convert_to_tensor(images))))
+    return _eager_predictor(heads)
 
 
 def _tensorflow_predictor(model, heads):
@@ -133,6 +134,15 @@ def _jax_predictor(model, heads):
         padded = jax.device_put(_pad(images, largest, len(devices)), split_by_image)
         outputs = compiled([local_value(variable) for variable in model.variables], padded)
         return [np.asarray(head)[:count] for head in outputs]
+
+    return predict
+
+
+def _eager_predictor(heads):
+    def predict(images):
+        with without_gradients():
+            outputs = heads(ops.convert_to_tensor(images))
+        return [ops.convert_to_numpy(head) for head in outputs]
 
     return predict
 

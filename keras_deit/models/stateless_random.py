@@ -30,6 +30,8 @@ def uniform(count, seed, replica=0):
         x = ops.bitwise_xor(x, _word(key))
         for shift, factor in ROUNDS:
             x = ops.multiply(ops.bitwise_xor(x, ops.right_shift(x, _word(shift))), _word(factor))
+            # On PyTorch, Keras' uint32 is an int64.
+            x = ops.bitwise_and(x, _word(0xFFFFFFFF))
         x = ops.bitwise_xor(x, ops.right_shift(x, _word(16)))
 
     # The upper 24 bits: as many as a float32 holds exactly.

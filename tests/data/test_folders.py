@@ -211,9 +211,7 @@ def test_any_image_and_name_is_taken_and_what_cannot_be_read_is_named(tmp_path, 
     (tmp_path / "ćma 蛾" / "half.jpg").write_bytes(archives.jpeg(1)[:200])
     (tmp_path / "ćma 蛾" / "empty.png").touch()
     folder_check._examined.cache_clear()
-    with pytest.warns(
-        UserWarning, match=r"2 of 20 images cannot be read: .*(half|empty).*skipped"
-    ):
+    with pytest.warns(UserWarning, match=r"2 of 20 images cannot be read: .*(half|empty).*skipped"):
         folder_check.examine(row)
     folder_check._examined.cache_clear()
     with pytest.raises(kd.UserError, match=r"2 of 20 .*: remove or replace them, or set max_dam"):

@@ -1,7 +1,9 @@
-"""One device, two replicas, two workers, and JAX on one, two and four devices and in two processes
-take the same steps. Each engine has its own processes (programs/engines.py)."""
+"""One device, two replicas, two workers, JAX on one, two and four devices and in two processes, and
+PyTorch if it is installed, take the same steps. Each engine has its own processes
+(programs/engines.py)."""
 
 import functools
+import itertools
 import subprocess
 import sys
 
@@ -28,7 +30,16 @@ MORE = {
     "two replicas": ["xla", "doubled", "clipped apart"],
     "JAX, one device": ["accumulated"],
     "JAX, two devices": ["accumulated"],
+    "torch, one device": ["accumulated"],
 }
+ACCUMULATED = [engine for engine in engines.ENGINES if "accumulated" in MORE.get(engine, ())]
+FIRST = {  # an engine of each backend
+    "tensorflow": "one device",
+    "jax": "JAX, one device",
+    "torch": "torch, one device",
+}
+INSTALLED = [engine for engine in FIRST.values() if engine in engines.ENGINES]
+PAIRS = list(itertools.combinations(INSTALLED, 2))
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +63,8 @@ def same(results, expected, case, largest, relative):
 @pytest.mark.parametrize("engine", list(engines.ENGINES)[1:])
 def test_every_engine_matches_one_device(results, engine):
     one = results("one device")[0]
-    own = results("JAX, one device")[0] if "JAX" in engine else one
-    _, devices, processes = engines.ENGINES[engine]
+    kind, devices, processes = engines.ENGINES[engine]
+    own = results(FIRST[engines.backend_of(kind)])[0]
     for process in results(engine):
         assert same(process, one, "adamw", 1e-6, 0.01)
         assert process["devices"] == (2 if engine == "two replicas" else devices * processes)
@@ -61,6 +72,12 @@ def test_every_engine_matches_one_device(results, engine):
             np.testing.assert_allclose(process[f"adamw/{what}"], one[f"adamw/{what}"], atol=1e-6)
         # Each backend rounds in its own way.
         assert same(process, own, "bfloat16", 1e-4, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_backends_match_each_other(results, first, second):
+    assert same(results(first)[0], results(second)[0], "adamw", 1e-6, 0.01)
 
 
 @pytest.mark.slow
@@ -72,7 +89,7 @@ def test_xla_compiles_each_replicas_step(results):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["one device", "JAX, one device", "JAX, two devices"])
+@pytest.mark.parametrize("engine", ACCUMULATED)
 def test_accumulation_matches_the_whole_batch_on_every_engine(results, engine):
     assert same(results(engine)[0], results("one device")[0], "accumulated", 1e-6, 0.01)
 

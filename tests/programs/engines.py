@@ -5,6 +5,7 @@ clipping and a warm start, distillation, an uneven last batch. Each engine has i
 """
 
 import contextlib
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -26,6 +27,8 @@ ENGINES = {  # kind, devices of each process, processes
     "JAX, four devices": ("jax", 4, 1),
     "JAX, two processes": ("jax", 1, 2),
 }
+if importlib.util.find_spec("torch"):  # it is optional
+    ENGINES["torch, one device"] = ("torch", 1, 1)
 CHECKED = "adamw"  # the case that every engine has to match
 CASES = {  # what differs from the recipe; epsilon is AdamW's
     "adamw": {"epsilon": 1e-3},
@@ -45,7 +48,7 @@ def run(engine, cases, folder):
     addresses = [f"localhost:{port}" for port in free_ports(count)]
     started = []
     for index in range(count):
-        environ = environment("jax" if kind == "jax" else "tensorflow", devices, addresses, index)
+        environ = environment(backend_of(kind), devices, addresses, index)
         # The many small programs of Keras are the same for all of them.
         environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/cache"
         argv = [
@@ -63,6 +66,10 @@ def run(engine, cases, folder):
         if process.returncode:
             raise SystemExit(text[-3000:])
     return [dict(np.load(f"{output} {index}.npz")) for index in range(count)]
+
+
+def backend_of(kind):
+    return kind if kind in ("jax", "torch") else "tensorflow"
 
 
 def environment(backend, devices, addresses, index):
@@ -97,18 +104,21 @@ def distance(results, expected, case):
 def main(output, kind, *cases):
     from keras_deit.distribution import Strategy, processes, replicas
 
-    strategy = Strategy("mirrored" if kind == "mirrored" else "auto")
-    with strategy.scope():
-        results = {"devices": strategy.device_count}
+    if kind == "torch":  # it has one device, and no strategies
+        scope, device_count = contextlib.nullcontext(), 1
+    else:
+        strategy = Strategy("mirrored" if kind == "mirrored" else "auto")
+        scope, device_count = strategy.scope(), strategy.device_count
+
+    with scope:
+        results = {"devices": device_count}
         for case in cases:
-            model = _model(case, strategy.device_count)
+            model = _model(case, device_count)
             before = model.get_weights()
-            logs = model.fit(
-                _batches(kind, strategy.device_count), verbose=0, shuffle=False
-            ).history
+            batches = _batches(kind, device_count)
+            logs = model.fit(batches, verbose=0, shuffle=False).history
             results[f"{case}/logs"] = [logs[name][0] for name in sorted(logs)]
             if case == CHECKED:
-                batches = _batches(kind, strategy.device_count)
                 scores = model.evaluate(batches, verbose=0, return_dict=True)
                 results[f"{case}/scores"] = [scores[name] for name in sorted(scores)]
             averages = [np.array(x) for x in model.optimizer.averages]
@@ -228,7 +238,7 @@ def table():
         firsts = {}
         for engine, (kind, *_) in ENGINES.items():
             results = run(engine, cases, folder)[0]
-            first = firsts.setdefault("jax" if kind == "jax" else "tensorflow", results)
+            first = firsts.setdefault(backend_of(kind), results)
             cells = []
             for case in cases:  # each backend rounds bfloat16 in its own way
                 expected = first if case == "bfloat16" else firsts["tensorflow"]
