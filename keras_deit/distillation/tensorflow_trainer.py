@@ -137,7 +137,8 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
                 return step(iterator)
             except tf.errors.InvalidArgumentError as error:
                 # XLA drops assertions, so that there it is the division that fails.
-                if INDIVISIBLE not in str(error) and "reshape" not in str(error).lower():
+                divides = self.accumulate > 1 and "reshape" in str(error).lower()
+                if not divides and INDIVISIBLE not in str(error):
                     raise
                 raise UserError(self.indivisible()) from error
 
