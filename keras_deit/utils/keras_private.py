@@ -8,7 +8,10 @@ Keras has each of them with the signature that is expected. Lines are those of K
 
 from dataclasses import dataclass
 
+import keras
 from keras import ops
+
+from keras_deit.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,20 @@ NAMES = (
         "keras/src/ops/node.py:77",
         "last_operation: whether a teacher ends in a softmax",
     ),
+    PrivateName(
+        "keras.src.layers.layer.Layer",
+        "rematerialized_call",
+        ("layer_call", "args", "kwargs"),
+        "keras/src/layers/layer.py:1770",
+        "_rematerialized_call: keras.RematScope with layers that take training",
+    ),
+    PrivateName(
+        "keras.src.layers.layer.Layer",
+        "_remat_mode",
+        None,
+        "keras/src/layers/layer.py:1177",
+        "_rematerialized_call: the layers that a RematScope names",
+    ),
 )
 
 
@@ -172,3 +189,49 @@ def last_operation(model):
     while getattr(operation, "outputs", None):
         operation = operation.outputs[0]._keras_history.operation
     return operation
+
+
+_keras_rematerialized_call = keras.Layer.rematerialized_call
+
+
+def _rematerialized_call(self, layer_call, *args, **kwargs):
+    """Keras' method, for layers with arguments such as ``training``: TensorFlow cannot recompute a
+    call with keyword arguments, and JAX makes tensors of them. They are bound here.
+
+    A layer with state, such as random numbers or batch statistics, would draw other numbers when it
+    is recomputed, or change its statistics twice. It is not; the layers in it without state are.
+
+    Raises:
+        UserError: the scope names a layer that has state.
+    """
+    if _has_state(self):
+        if self.name in self._remat_mode.layer_names:
+            raise UserError(
+                f"RematScope cannot recompute layer {self.name}, which draws random numbers or has"
+                " batch statistics: expected the names of layers in it, or mode='full'"
+            )
+        return layer_call
+
+    if any(ops.is_tensor(value) for value in keras.tree.flatten(kwargs)):
+        return _keras_rematerialized_call(self, layer_call, *args, **kwargs)
+
+    def bound_call(*args):
+        return layer_call(*args, **kwargs)
+
+    call = _keras_rematerialized_call(self, bound_call, *args, **kwargs)
+    return lambda *args, **_: call(*args)
+
+
+def _has_state(layer):
+    """Whether a call changes variables of a layer or of inner ones; dropout of rate 0 does not."""
+    unused = {
+        id(variable)
+        for inner in all_layers(layer)
+        if getattr(inner, "rate", None) == 0
+        for variable in inner.variables
+    }
+    return any(id(variable) not in unused for variable in layer.non_trainable_variables)
+
+
+# For every layer, because the failing ones are Keras' own, such as Dense.
+keras.Layer.rematerialized_call = _rematerialized_call
