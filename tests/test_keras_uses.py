@@ -215,7 +215,7 @@ def _(model, folder):
     labels = LABELS.copy()
     labels[:BATCH] = np.eye(5)[0]
     weights = {0: 0.0, 1: 1, 2: 1, 3: 1, 4: 1}
-    return without_losses(fit(compiled(model), labels=labels, class_weight=weights))
+    return fit(compiled(model, keras_loss()), labels=labels, class_weight=weights)
 
 
 @use("an ignored class")
