@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_deit.distillation.trainer import DistillationTrainer
+from keras_deit.models.policies import model_policy, own_policy
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.validation import class_name_tuple, keras_arguments, positive_integers
 
@@ -19,15 +20,17 @@ class ImageClassifier(DistillationTrainer, keras.Model):
 
     A subclass is a family of architectures. It defines ``logits``, ``features``, ``fields`` and
     the three methods for weight files below, makes all variables in ``build``, which the
-    constructor calls, keeps its class head as a ``Dense`` layer in the attribute ``head``, names
-    its layers as timm does, and has a row in ``keras_deit.models.factory.FAMILIES``. The
-    attributes below tell the rest of the library what the family can do, so that nothing else asks
-    for its type.
+    constructor calls, gives its ``dtype_policy`` to all its layers, keeps its class head as a
+    ``Dense`` layer in the attribute ``head``, names its layers as timm does, and has a row in
+    ``keras_deit.models.factory.FAMILIES``. The attributes below tell the rest of the library what
+    the family can do, so that nothing else asks for its type.
 
     Args:
         num_classes: int. Outputs of each head.
         class_names: list or tuple of str, or None. Class names in output order.
-        **kwargs: ``name``, ``dtype`` and ``trainable`` of a Keras model.
+        **kwargs: ``name``, ``dtype`` and ``trainable`` of a Keras model. ``dtype`` reaches every
+            layer: the name of a policy, a ``keras.DTypePolicy``, or a ``DTypePolicyMap`` by the
+            layers' paths. Default None, the global policy.
 
     Raises:
         UserError: ``num_classes`` is no positive integer, or not the number of ``class_names``.
@@ -62,7 +65,10 @@ class ImageClassifier(DistillationTrainer, keras.Model):
     block_suffix = ""
 
     def __init__(self, num_classes, class_names=None, **kwargs):
-        super().__init__(**keras_arguments(kwargs))
+        kwargs = keras_arguments(kwargs)
+        kwargs["dtype"] = own_policy(kwargs.get("dtype"))
+        # Without autocast: layers cast what they compute with, in ``logits`` as in a call.
+        super().__init__(autocast=False, **kwargs)
         (self.num_classes,) = positive_integers(num_classes=num_classes)
         self.class_names = class_name_tuple(class_names, self.num_classes)
 
@@ -93,7 +99,8 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         raise NotImplementedError
 
     def get_config(self):
-        return {**super().get_config(), **self.fields}
+        dtype = keras.dtype_policies.serialize(model_policy(self))
+        return {**super().get_config(), **self.fields, "dtype": dtype}
 
     def get_compile_config(self):
         """Empty: a saved model is the function, without optimizer, losses or teacher."""
