@@ -7,9 +7,12 @@ import keras
 from keras import ops
 
 from keras_deit.distillation.trainer import DistillationTrainer
+from keras_deit.models.lora import adapter_settings, adapters_merged, enable_adapters
 from keras_deit.models.policies import model_policy, own_policy
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.validation import class_name_tuple, keras_arguments, positive_integers
+
+LORA = "lora"  # the key of LoRA adapters in a model's config
 
 
 class ImageClassifier(DistillationTrainer, keras.Model):
@@ -100,11 +103,53 @@ class ImageClassifier(DistillationTrainer, keras.Model):
 
     def get_config(self):
         dtype = keras.dtype_policies.serialize(model_policy(self))
-        return {**super().get_config(), **self.fields, "dtype": dtype}
+        config = {**super().get_config(), **self.fields, "dtype": dtype}
+
+        adapters = adapter_settings(self)
+        return {**config, LORA: adapters} if adapters else config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        adapters = config.pop(LORA, {})
+
+        model = super().from_config(config, custom_objects)
+        enable_adapters(model, adapters)
+        return model
 
     def get_compile_config(self):
         """Empty: a saved model is the function, without optimizer, losses or teacher."""
         return {}
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """Keras' own, without the optimizer's state, which no load reads."""
+        optimizer = getattr(self, "optimizer", None)
+        self.optimizer = None
+        try:
+            return super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+        finally:
+            self.optimizer = optimizer
+
+    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
+        """Keras' own: with LoRA adapters merged, for any model of this shape."""
+        with adapters_merged(self):
+            super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+
+    def export(
+        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
+    ):
+        """Keras' own, of float32 images. Keras would want the model to have been called first,
+        which training does not do.
+
+        See ``keras_deit.export`` for files that are checked, quantized, and describe themselves.
+        """
+        if input_signature is None:
+            height, width = self.image_size or (None, None)
+            input_signature = [keras.InputSpec(shape=(None, height, width, 3), dtype="float32")]
+
+        return super().export(
+            filepath, format=format, verbose=verbose, input_signature=input_signature, **kwargs
+        )
 
     # Weight files: what timm calls the model, and what a file must hold to be one.
 

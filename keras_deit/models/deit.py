@@ -8,6 +8,7 @@ from keras import ops
 from keras_deit.distillation.trainer import fuse
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.deit_layers import EPSILON, Block, Dropout, PatchEmbedding, TokenEmbedding
+from keras_deit.models.lora import Dense
 from keras_deit.models.policies import build_layer
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.validation import height_and_width, positive_integers
@@ -115,7 +116,7 @@ class DeiT(ImageClassifier):
 
     def _head(self, name):
         normal = keras.initializers.RandomNormal(stddev=0.02)
-        return keras.layers.Dense(
+        return Dense(
             self.num_classes, kernel_initializer=normal, name=name, dtype=self.dtype_policy
         )
 

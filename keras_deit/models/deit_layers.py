@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from keras_deit.distribution import replicas
+from keras_deit.models.lora import Conv2D, Dense
 from keras_deit.models.policies import build_layer
 from keras_deit.models.stateless_random import uniform
 
@@ -22,7 +23,7 @@ EPSILON = 1e-6  # LayerNorm
 
 def _dense(units, name, dtype):
     normal = keras.initializers.RandomNormal(stddev=0.02)
-    return keras.layers.Dense(units, kernel_initializer=normal, name=name, dtype=dtype)
+    return Dense(units, kernel_initializer=normal, name=name, dtype=dtype)
 
 
 def _norm(name, dtype):
@@ -52,7 +53,7 @@ class PatchEmbedding(keras.layers.Layer):
         # PyTorch's default: uniform within 1 / sqrt(inputs of an output).
         bound = (patch_size * patch_size * 3) ** -0.5
         initializer = keras.initializers.RandomUniform(-bound, bound)
-        self.proj = keras.layers.Conv2D(
+        self.proj = Conv2D(
             units,
             patch_size,
             strides=patch_size,
@@ -69,6 +70,10 @@ class PatchEmbedding(keras.layers.Layer):
     def call(self, images):
         grid = self.proj(images)
         return ops.reshape(grid, (-1, grid.shape[1] * grid.shape[2], self.units))
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return batch, (height // self.patch_size) * (width // self.patch_size), self.units
 
     def get_config(self):
         return {**super().get_config(), "patch_size": self.patch_size, "units": self.units}
@@ -114,6 +119,10 @@ class TokenEmbedding(keras.layers.Layer):
 
         x = ops.concatenate([*prefix, patches], axis=1)
         return x + ops.cast(self.pos_embed, patches.dtype)
+
+    def compute_output_shape(self, input_shape):
+        batch, patches, width = input_shape
+        return batch, patches + 1 + self.distilled, width
 
     def get_config(self):
         return {**super().get_config(), "distilled": self.distilled}
@@ -166,6 +175,9 @@ class Attention(keras.layers.Layer):
         mixed = ops.matmul(ops.cast(weights, values.dtype), values)
         return self.proj(ops.reshape(ops.swapaxes(mixed, 1, 2), (-1, *x.shape[1:])))
 
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
     def get_config(self):
         return {**super().get_config(), "heads": self.heads}
 
@@ -198,6 +210,9 @@ class MLP(keras.layers.Layer):
     def call(self, x, drop=lambda y: y):
         x = drop(ops.gelu(self.fc1(x), approximate=False))
         return drop(self.fc2(x))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {**super().get_config(), "hidden": self.hidden}
@@ -234,6 +249,9 @@ class DropPath(keras.layers.Layer):
         keep = uniform(ops.shape(x)[0], self.seeds.next(), replicas.index()) >= self.rate
         keep = ops.reshape(ops.cast(keep, x.dtype), (-1,) + (1,) * (len(x.shape) - 1))
         return x * keep / (1 - self.rate)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate}
@@ -308,6 +326,9 @@ class Block(keras.layers.Layer):
 
         y = self.mlp(self.norm2(x), drop=drop)
         return x + ops.cast(self.drop_path(y, training=training), x.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {

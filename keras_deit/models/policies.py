@@ -67,6 +67,12 @@ def build_layer(parent, layer, input_shape):
     layer.build(input_shape)
 
 
+def is_float32(model):
+    """Whether every layer of a model has float32 variables and computes in float32."""
+    float32 = keras.DTypePolicy("float32")
+    return all(layer_policy(layer) == float32 for layer in all_layers(model))
+
+
 def quantized_layers(model):
     """The layers whose weights ``quantize`` has changed, a list."""
     return [layer for layer in all_layers(model) if layer_policy(layer).quantization_mode]

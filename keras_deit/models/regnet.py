@@ -6,6 +6,7 @@ from keras import ops
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.distribution import replicas
 from keras_deit.models.base import ImageClassifier
+from keras_deit.models.lora import Conv2D, Dense
 from keras_deit.models.policies import build_layer
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.validation import positive_integers
@@ -56,6 +57,9 @@ class GroupedConv2D(keras.layers.Layer):
         ]
         return ops.concatenate(outputs, axis=-1)
 
+    def compute_output_shape(self, input_shape):
+        return _strided(input_shape, self.strides, input_shape[-1])
+
     def get_config(self):
         return {**super().get_config(), "groups": self.groups, "strides": self.strides}
 
@@ -99,8 +103,8 @@ class YBlock(keras.layers.Layer):
         self.conv2 = GroupedConv2D(groups, self.strides, name="conv2.conv", dtype=policy)
         self.bn2 = _batch_norm("conv2.bn", policy)
         squeezed = round(self.se_ratio * inputs)
-        self.squeeze = keras.layers.Dense(squeezed, "relu", name="se.fc1", dtype=policy)
-        self.excite = keras.layers.Dense(channels, "sigmoid", name="se.fc2", dtype=policy)
+        self.squeeze = Dense(squeezed, "relu", name="se.fc1", dtype=policy)
+        self.excite = Dense(channels, "sigmoid", name="se.fc2", dtype=policy)
         self.conv3 = _conv(channels, 1, 1, "conv3.conv", policy)
         # The block starts as its shortcut.
         self.bn3 = _batch_norm("conv3.bn", policy, gamma="zeros")
@@ -135,6 +139,9 @@ class YBlock(keras.layers.Layer):
         if self.projects:
             x = self.shortcut_bn(self.shortcut(x), training=training)
         return ops.relu(ops.cast(x, self.compute_dtype) + ops.cast(y, self.compute_dtype))
+
+    def compute_output_shape(self, input_shape):
+        return _strided(input_shape, self.strides, self.channels)
 
     def get_config(self):
         return {
@@ -225,9 +232,7 @@ class RegNetY(ImageClassifier):
         ]
 
         normal = keras.initializers.RandomNormal(stddev=0.01)
-        self.head = keras.layers.Dense(
-            self.num_classes, kernel_initializer=normal, name="head.fc", dtype=policy
-        )
+        self.head = Dense(self.num_classes, kernel_initializer=normal, name="head.fc", dtype=policy)
         self.build((None, None, None, 3))
 
     def build(self, input_shape):
@@ -301,13 +306,20 @@ def _he(groups=1):
     return keras.initializers.VarianceScaling(2 * groups, "fan_out", "untruncated_normal")
 
 
+def _strided(shape, strides, channels):
+    """The output shape of a convolution that is padded to its input's size, rounded up."""
+    batch, *sides, _ = shape
+    sides = [None if side is None else -(-side // strides) for side in sides]
+    return batch, *sides, channels
+
+
 def _padding(dtype):
     # With a name of its own: Keras would number it, and policies are saved by name.
     return keras.layers.ZeroPadding2D(1, data_format="channels_last", name="pad", dtype=dtype)
 
 
 def _conv(channels, size, strides, name, dtype):
-    return keras.layers.Conv2D(
+    return Conv2D(
         channels,
         size,
         strides=strides,
