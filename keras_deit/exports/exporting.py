@@ -15,6 +15,7 @@ from keras_deit.exports.settings import INT8_LEVELS, QUANTIZATIONS, ExportSettin
 from keras_deit.exports.timing import median_milliseconds
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import float32_copy
+from keras_deit.models.policies import is_float32
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write, atomic_write_folder
 from keras_deit.utils.validation import height_and_width
@@ -32,17 +33,18 @@ class _Plan:
     path: pathlib.Path
     file_format: ModuleType
     settings: ExportSettings
-    model: ImageClassifier
+    model: ImageClassifier  # in float32, to be written
+    reference: ImageClassifier  # in float32, to compare with
     images: np.ndarray
     agreement: float | None  # the minimum, None if the images are random
 
     @functools.cached_property
     def keras_function(self):
-        """The model as a function from images to fused logits, compiled by Keras' backend."""
+        """The reference as a function from images to fused logits, compiled by Keras' backend."""
         import tensorflow as tf
 
         compiled = tf.function(
-            lambda images: self.model(images, training=False),
+            lambda images: self.reference(images, training=False),
             reduce_retracing=True,
             autograph=False,
         )
@@ -50,7 +52,7 @@ class _Plan:
 
     @functools.cached_property
     def expected(self):
-        """The model's logits for the images, (images, num_classes)."""
+        """The reference's logits for the images, (images, num_classes)."""
         return np.concatenate([self.keras_function(image[None]) for image in self.images])
 
 
@@ -70,11 +72,11 @@ def export(
 ):
     """Exports a model for another runtime, in float32 whatever it was trained in.
 
-    The file is written under a temporary name, loaded in its runtime, compared with the model, and
-    only then renamed to ``path``.
+    LoRA is merged. The file is written under a temporary name, loaded in its runtime, compared with
+    the model in float32, and only then renamed to ``path``.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``, on the TensorFlow backend.
+        model: a ``DeiT`` or ``RegNetY``, on the TensorFlow backend, not quantized.
         path: the suffix chooses the format: ``.tflite`` for LiteRT (``exports/litert.py``),
             ``.onnx`` (``exports/onnx_file.py``), or, without a suffix, the folder of a SavedModel
             (``exports/saved_model.py``).
@@ -141,7 +143,10 @@ def export(
         images = random_images(settings.image_size, RANDOM_IMAGES)
         agreement = None
     images = np.asarray(images, np.float32)
-    plan = _Plan(path, file_format, settings, float32_copy(model), images, agreement)
+
+    copy = float32_copy(model)
+    reference = _reference(model, copy)
+    plan = _Plan(path, file_format, settings, copy, reference, images, agreement)
 
     # 3. The file gets its name only if nothing is raised.
     write_atomically = atomic_write if file_format.SUFFIX else atomic_write_folder
@@ -181,6 +186,21 @@ def _check_model(model, attention):
         raise UserError(f"a {type(model).__name__} has no attention to export")
     if keras.backend.backend() != "tensorflow":
         raise UserError("models are exported on TensorFlow: set KERAS_BACKEND=tensorflow")
+
+
+def _reference(model, copy):
+    """The float32 model to compare a file of ``copy`` with.
+
+    A float32 model is its own, so that an error in the copy is seen too.
+    """
+    if is_float32(model):
+        return model
+    if not is_float32(copy):
+        raise UserError(
+            f"a {type(model).__name__} of dtype float32 has layers of another dtype, and cannot be"
+            " compared: expected that all its layers are given its dtype_policy"
+        )
+    return copy
 
 
 def _check_images(images, image_size):

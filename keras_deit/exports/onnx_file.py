@@ -12,7 +12,7 @@ from keras_deit.exports.metadata import file_metadata
 from keras_deit.models.deit import DeiT
 from keras_deit.models.deit_layers import EPSILON
 from keras_deit.utils.errors import UserError
-from keras_deit.weights.names import to_timm, variables
+from keras_deit.weights.names import readers
 
 NAME = "ONNX Runtime"
 SUFFIX = ".onnx"
@@ -89,9 +89,7 @@ class Graph:
 
     def __init__(self, model):
         self.model = model
-        self.weights = {
-            name: to_timm(name, np.array(variable)) for name, variable in variables(model).items()
-        }
+        self.weights = {name: read() for name, read in readers(model).items()}
         self.nodes = []
         self.constants = []
 

@@ -7,8 +7,12 @@ import keras
 from keras import ops
 
 from keras_deit.distillation.trainer import DistillationTrainer
+from keras_deit.models.lora import adapter_settings, adapters_merged, enable_adapters
+from keras_deit.models.policies import model_policy, own_policy
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.validation import class_name_tuple, keras_arguments, positive_integers
+
+LORA = "lora"  # the key of LoRA adapters in a model's config
 
 
 class ImageClassifier(DistillationTrainer, keras.Model):
@@ -19,15 +23,17 @@ class ImageClassifier(DistillationTrainer, keras.Model):
 
     A subclass is a family of architectures. It defines ``logits``, ``features``, ``fields`` and
     the three methods for weight files below, makes all variables in ``build``, which the
-    constructor calls, keeps its class head as a ``Dense`` layer in the attribute ``head``, names
-    its layers as timm does, and has a row in ``keras_deit.models.factory.FAMILIES``. The
-    attributes below tell the rest of the library what the family can do, so that nothing else asks
-    for its type.
+    constructor calls, gives its ``dtype_policy`` to all its layers, keeps its class head as a
+    ``Dense`` layer in the attribute ``head``, names its layers as timm does, and has a row in
+    ``keras_deit.models.factory.FAMILIES``. The attributes below tell the rest of the library what
+    the family can do, so that nothing else asks for its type.
 
     Args:
         num_classes: int. Outputs of each head.
         class_names: list or tuple of str, or None. Class names in output order.
-        **kwargs: ``name``, ``dtype`` and ``trainable`` of a Keras model.
+        **kwargs: ``name``, ``dtype`` and ``trainable`` of a Keras model. ``dtype`` reaches every
+            layer: the name of a policy, a ``keras.DTypePolicy``, or a ``DTypePolicyMap`` by the
+            layers' paths. Default None, the global policy.
 
     Raises:
         UserError: ``num_classes`` is no positive integer, or not the number of ``class_names``.
@@ -62,7 +68,10 @@ class ImageClassifier(DistillationTrainer, keras.Model):
     block_suffix = ""
 
     def __init__(self, num_classes, class_names=None, **kwargs):
-        super().__init__(**keras_arguments(kwargs))
+        kwargs = keras_arguments(kwargs)
+        kwargs["dtype"] = own_policy(kwargs.get("dtype"))
+        # Without autocast: layers cast what they compute with, in ``logits`` as in a call.
+        super().__init__(autocast=False, **kwargs)
         (self.num_classes,) = positive_integers(num_classes=num_classes)
         self.class_names = class_name_tuple(class_names, self.num_classes)
 
@@ -93,11 +102,54 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         raise NotImplementedError
 
     def get_config(self):
-        return {**super().get_config(), **self.fields}
+        dtype = keras.dtype_policies.serialize(model_policy(self))
+        config = {**super().get_config(), **self.fields, "dtype": dtype}
+
+        adapters = adapter_settings(self)
+        return {**config, LORA: adapters} if adapters else config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        adapters = config.pop(LORA, {})
+
+        model = super().from_config(config, custom_objects)
+        enable_adapters(model, adapters)
+        return model
 
     def get_compile_config(self):
         """Empty: a saved model is the function, without optimizer, losses or teacher."""
         return {}
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """Keras' own, without the optimizer's state, which no load reads."""
+        optimizer = getattr(self, "optimizer", None)
+        self.optimizer = None
+        try:
+            return super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+        finally:
+            self.optimizer = optimizer
+
+    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
+        """Keras' own: with LoRA adapters merged, for any model of this shape."""
+        with adapters_merged(self):
+            super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+
+    def export(
+        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
+    ):
+        """Keras' own, of float32 images. Keras would want the model to have been called first,
+        which training does not do.
+
+        See ``keras_deit.export`` for files that are checked, quantized, and describe themselves.
+        """
+        if input_signature is None:
+            height, width = self.image_size or (None, None)
+            input_signature = [keras.InputSpec(shape=(None, height, width, 3), dtype="float32")]
+
+        return super().export(
+            filepath, format=format, verbose=verbose, input_signature=input_signature, **kwargs
+        )
 
     # Weight files: what timm calls the model, and what a file must hold to be one.
 

@@ -8,6 +8,8 @@ from keras import ops
 from keras_deit.distillation.trainer import fuse
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.deit_layers import EPSILON, Block, Dropout, PatchEmbedding, TokenEmbedding
+from keras_deit.models.lora import Dense
+from keras_deit.models.policies import build_layer
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.validation import height_and_width, positive_integers, with_static_shape
 
@@ -35,6 +37,7 @@ class DeiT(ImageClassifier):
         dropout: float in [0, 1). Rate after the embedding, the attention and both layers of each
             MLP. Default 0.
         class_names: list or tuple of str, or None. Class names in output order. Default None.
+        **kwargs: ``name``, ``dtype`` and ``trainable``, as for ``ImageClassifier``.
 
     Raises:
         UserError: the sizes do not divide, or an argument is out of its range.
@@ -90,18 +93,21 @@ class DeiT(ImageClassifier):
         _check_rates(drop_path=drop_path, dropout=dropout)
         _check_sizes(self.image_size, self.patch_size, self.width, self.heads)
 
-        self.patch_embed = PatchEmbedding(self.patch_size, self.width, name="patch_embed")
-        self.tokens = TokenEmbedding(distilled, name="tokens")
-        self.dropout = Dropout(dropout, name="dropout") if dropout else None
+        policy = self.dtype_policy
+        self.patch_embed = PatchEmbedding(
+            self.patch_size, self.width, name="patch_embed", dtype=policy
+        )
+        self.tokens = TokenEmbedding(distilled, name="tokens", dtype=policy)
+        self.dropout = Dropout(dropout, name="dropout", dtype=policy) if dropout else None
 
         # Stochastic depth grows linearly, as in timm.
         rates = [drop_path * i / max(self.depth - 1, 1) for i in range(self.depth)]
         self.blocks = [
-            Block(self.heads, mlp_ratio, rate, dropout, name=f"blocks.{i}")
+            Block(self.heads, mlp_ratio, rate, dropout, name=f"blocks.{i}", dtype=policy)
             for i, rate in enumerate(rates)
         ]
 
-        self.norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="norm")
+        self.norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="norm", dtype=policy)
         self.head = self._head("head")
         self.head_dist = self._head("head_dist") if distilled else None
 
@@ -110,7 +116,9 @@ class DeiT(ImageClassifier):
 
     def _head(self, name):
         normal = keras.initializers.RandomNormal(stddev=0.02)
-        return keras.layers.Dense(self.num_classes, kernel_initializer=normal, name=name)
+        return Dense(
+            self.num_classes, kernel_initializer=normal, name=name, dtype=self.dtype_policy
+        )
 
     def build(self, input_shape):
         if self.built:
@@ -120,13 +128,15 @@ class DeiT(ImageClassifier):
         patches = (height // self.patch_size) * (width // self.patch_size)
         tokens = (None, patches + 1 + self.distilled, self.width)
 
-        self.patch_embed.build(input_shape)
-        self.tokens.build((None, patches, self.width))
+        build_layer(self, self.patch_embed, input_shape)
+        build_layer(self, self.tokens, (None, patches, self.width))
+        if self.dropout:
+            build_layer(self, self.dropout, tokens)
         for layer in (*self.blocks, self.norm):
-            layer.build(tokens)
+            build_layer(self, layer, tokens)
         for head in (self.head, self.head_dist):
             if head is not None:
-                head.build((None, self.width))
+                build_layer(self, head, (None, self.width))
 
         self.built = True
 

@@ -14,18 +14,20 @@ import keras
 from keras import ops
 
 from keras_deit.distribution import replicas
+from keras_deit.models.lora import Conv2D, Dense
+from keras_deit.models.policies import build_layer
 from keras_deit.models.stateless_random import uniform
 
 EPSILON = 1e-6  # LayerNorm
 
 
-def _dense(units, name):
+def _dense(units, name, dtype):
     normal = keras.initializers.RandomNormal(stddev=0.02)
-    return keras.layers.Dense(units, kernel_initializer=normal, name=name)
+    return Dense(units, kernel_initializer=normal, name=name, dtype=dtype)
 
 
-def _norm(name):
-    return keras.layers.LayerNormalization(epsilon=EPSILON, name=name)
+def _norm(name, dtype):
+    return keras.layers.LayerNormalization(epsilon=EPSILON, name=name, dtype=dtype)
 
 
 @keras.saving.register_keras_serializable("keras_deit")
@@ -51,7 +53,7 @@ class PatchEmbedding(keras.layers.Layer):
         # PyTorch's default: uniform within 1 / sqrt(inputs of an output).
         bound = (patch_size * patch_size * 3) ** -0.5
         initializer = keras.initializers.RandomUniform(-bound, bound)
-        self.proj = keras.layers.Conv2D(
+        self.proj = Conv2D(
             units,
             patch_size,
             strides=patch_size,
@@ -59,6 +61,7 @@ class PatchEmbedding(keras.layers.Layer):
             kernel_initializer=initializer,
             bias_initializer=initializer.clone(),
             name="proj",
+            dtype=self.dtype_policy,
         )
 
     def build(self, input_shape):
@@ -67,6 +70,10 @@ class PatchEmbedding(keras.layers.Layer):
     def call(self, images):
         grid = self.proj(images)
         return ops.reshape(grid, (-1, grid.shape[1] * grid.shape[2], self.units))
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return batch, (height // self.patch_size) * (width // self.patch_size), self.units
 
     def get_config(self):
         return {**super().get_config(), "patch_size": self.patch_size, "units": self.units}
@@ -113,6 +120,10 @@ class TokenEmbedding(keras.layers.Layer):
         x = ops.concatenate([*prefix, patches], axis=1)
         return x + ops.cast(self.pos_embed, patches.dtype)
 
+    def compute_output_shape(self, input_shape):
+        batch, patches, width = input_shape
+        return batch, patches + 1 + self.distilled, width
+
     def get_config(self):
         return {**super().get_config(), "distilled": self.distilled}
 
@@ -143,10 +154,10 @@ class Attention(keras.layers.Layer):
 
     def build(self, input_shape):
         width = input_shape[-1]
-        self.qkv = _dense(3 * width, "qkv")
-        self.proj = _dense(width, "proj")
-        self.qkv.build(input_shape)
-        self.proj.build(input_shape)
+        self.qkv = _dense(3 * width, "qkv", self.dtype_policy)
+        self.proj = _dense(width, "proj", self.dtype_policy)
+        build_layer(self, self.qkv, input_shape)
+        build_layer(self, self.proj, input_shape)
 
     def attend(self, x):
         """(batch, tokens, width) to the attention weights, (batch, heads, tokens, tokens) in
@@ -163,6 +174,9 @@ class Attention(keras.layers.Layer):
         weights, values = self.attend(x)
         mixed = ops.matmul(ops.cast(weights, values.dtype), values)
         return self.proj(ops.reshape(ops.swapaxes(mixed, 1, 2), (-1, *x.shape[1:])))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {**super().get_config(), "heads": self.heads}
@@ -188,14 +202,17 @@ class MLP(keras.layers.Layer):
         self.hidden = hidden
 
     def build(self, input_shape):
-        self.fc1 = _dense(self.hidden, "fc1")
-        self.fc2 = _dense(input_shape[-1], "fc2")
-        self.fc1.build(input_shape)
-        self.fc2.build((*input_shape[:-1], self.hidden))
+        self.fc1 = _dense(self.hidden, "fc1", self.dtype_policy)
+        self.fc2 = _dense(input_shape[-1], "fc2", self.dtype_policy)
+        build_layer(self, self.fc1, input_shape)
+        build_layer(self, self.fc2, (*input_shape[:-1], self.hidden))
 
     def call(self, x, drop=lambda y: y):
         x = drop(ops.gelu(self.fc1(x), approximate=False))
         return drop(self.fc2(x))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {**super().get_config(), "hidden": self.hidden}
@@ -232,6 +249,9 @@ class DropPath(keras.layers.Layer):
         keep = uniform(ops.shape(x)[0], self.seeds.next(), replicas.index()) >= self.rate
         keep = ops.reshape(ops.cast(keep, x.dtype), (-1,) + (1,) * (len(x.shape) - 1))
         return x * keep / (1 - self.rate)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate}
@@ -279,26 +299,36 @@ class Block(keras.layers.Layer):
         self.rate = drop_path
 
         # This order is that of the model's variables, which running trainings resume by.
-        self.dropout = Dropout(dropout, name="dropout") if dropout else None
-        self.norm1 = _norm("norm1")
-        self.norm2 = _norm("norm2")
-        self.attn = Attention(heads, name="attn")
-        self.drop_path = DropPath(drop_path, name="drop_path")
+        policy = self.dtype_policy
+        self.dropout = Dropout(dropout, name="dropout", dtype=policy) if dropout else None
+        self.norm1 = _norm("norm1", policy)
+        self.norm2 = _norm("norm2", policy)
+        self.attn = Attention(heads, name="attn", dtype=policy)
+        self.drop_path = DropPath(drop_path, name="drop_path", dtype=policy)
 
     def build(self, input_shape):
-        self.mlp = MLP(int(self.mlp_ratio * input_shape[-1]), name="mlp")
-        for layer in (self.norm1, self.attn, self.norm2, self.mlp, self.drop_path):
-            layer.build(input_shape)
+        hidden = int(self.mlp_ratio * input_shape[-1])
+        self.mlp = MLP(hidden, name="mlp", dtype=self.dtype_policy)
+
+        layers = [self.norm1, self.attn, self.norm2, self.mlp, self.drop_path]
+        if self.dropout:
+            layers.append(self.dropout)
+        for layer in layers:
+            build_layer(self, layer, input_shape)
 
     def call(self, x, training=False):
         def drop(y):
             return self.dropout(y, training=training) if self.dropout else y
 
+        # A layer of another dtype policy leaves the residual stream in the block's.
         y = drop(self.attn(self.norm1(x)))
-        x = x + self.drop_path(y, training=training)
+        x = x + ops.cast(self.drop_path(y, training=training), x.dtype)
 
         y = self.mlp(self.norm2(x), drop=drop)
-        return x + self.drop_path(y, training=training)
+        return x + ops.cast(self.drop_path(y, training=training), x.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {

@@ -3,7 +3,9 @@
 import dataclasses
 
 from keras_deit.configs.variants import VARIANTS, DeiTVariant, RegNetYVariant
+from keras_deit.models.base import LORA
 from keras_deit.models.deit import DeiT
+from keras_deit.models.lora import merged_weights
 from keras_deit.models.regnet import RegNetY
 from keras_deit.utils.errors import UserError
 
@@ -86,7 +88,12 @@ def variant_fields(variant):
 
 
 def float32_copy(model):
-    """A float32 copy of an ``ImageClassifier``, without its optimizer: what files hold.
+    """A float32 copy of an ``ImageClassifier``, without optimizer and LoRA: what files hold.
+
+    It is float32 whatever the global policy and the model's own are; LoRA is merged.
+
+    Raises:
+        UserError: the model is quantized.
 
     Example:
         >>> import keras_deit as kd
@@ -95,10 +102,10 @@ def float32_copy(model):
         >>> float32_copy(model).num_classes
         5
     """
-    # Without the policy: under mixed precision the variables are float32 all the same.
-    config = {name: value for name, value in model.get_config().items() if name != "dtype"}
-    copy = type(model).from_config(config)
-    copy.set_weights(model.get_weights())
+    weights = merged_weights(model)
+    config = {name: value for name, value in model.get_config().items() if name != LORA}
+    copy = type(model).from_config({**config, "dtype": "float32"})
+    copy.set_weights([read() for _, read in weights])
     return copy
 
 

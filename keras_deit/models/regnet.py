@@ -6,6 +6,8 @@ from keras import ops
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.distribution import replicas
 from keras_deit.models.base import ImageClassifier
+from keras_deit.models.lora import Conv2D, Dense
+from keras_deit.models.policies import build_layer
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.validation import positive_integers
 
@@ -33,9 +35,10 @@ class GroupedConv2D(keras.layers.Layer):
         super().__init__(**kwargs)
         self.groups = groups
         self.strides = strides
-        self.pad = keras.layers.ZeroPadding2D(1, data_format="channels_last")
+        self.pad = _padding(self.dtype_policy)
 
     def build(self, input_shape):
+        self.pad.build(input_shape)
         channels = input_shape[-1]
         self.kernel = self.add_weight(
             shape=(3, 3, channels // self.groups, channels),
@@ -44,7 +47,8 @@ class GroupedConv2D(keras.layers.Layer):
         )
 
     def call(self, x):
-        inputs = ops.split(self.pad(x), self.groups, axis=-1)
+        x = self.pad(x)
+        inputs = ops.split(x, self.groups, axis=-1)
         kernels = ops.split(ops.cast(self.kernel, x.dtype), self.groups, axis=-1)
 
         outputs = [
@@ -52,6 +56,9 @@ class GroupedConv2D(keras.layers.Layer):
             for group, kernel in zip(inputs, kernels, strict=True)
         ]
         return ops.concatenate(outputs, axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return _strided(input_shape, self.strides, input_shape[-1])
 
     def get_config(self):
         return {**super().get_config(), "groups": self.groups, "strides": self.strides}
@@ -90,45 +97,51 @@ class YBlock(keras.layers.Layer):
         inputs = input_shape[-1]
         groups = channels // self.group_width
 
-        self.conv1 = _conv(channels, 1, 1, "conv1.conv")
-        self.bn1 = _batch_norm("conv1.bn")
-        self.conv2 = GroupedConv2D(groups, self.strides, name="conv2.conv")
-        self.bn2 = _batch_norm("conv2.bn")
-        self.squeeze = keras.layers.Dense(round(self.se_ratio * inputs), "relu", name="se.fc1")
-        self.excite = keras.layers.Dense(channels, "sigmoid", name="se.fc2")
-        self.conv3 = _conv(channels, 1, 1, "conv3.conv")
+        policy = self.dtype_policy
+        self.conv1 = _conv(channels, 1, 1, "conv1.conv", policy)
+        self.bn1 = _batch_norm("conv1.bn", policy)
+        self.conv2 = GroupedConv2D(groups, self.strides, name="conv2.conv", dtype=policy)
+        self.bn2 = _batch_norm("conv2.bn", policy)
+        squeezed = round(self.se_ratio * inputs)
+        self.squeeze = Dense(squeezed, "relu", name="se.fc1", dtype=policy)
+        self.excite = Dense(channels, "sigmoid", name="se.fc2", dtype=policy)
+        self.conv3 = _conv(channels, 1, 1, "conv3.conv", policy)
         # The block starts as its shortcut.
-        self.bn3 = _batch_norm("conv3.bn", gamma="zeros")
+        self.bn3 = _batch_norm("conv3.bn", policy, gamma="zeros")
 
         # The second convolution has the strides.
         at_input_size = (*input_shape[:-1], channels)
         at_output_size = (None, None, None, channels)
-        self.conv1.build(input_shape)
-        self.bn1.build(at_input_size)
-        self.conv2.build(at_input_size)
-        self.squeeze.build((None, channels))
-        self.excite.build((None, self.squeeze.units))
+        build_layer(self, self.conv1, input_shape)
+        build_layer(self, self.bn1, at_input_size)
+        build_layer(self, self.conv2, at_input_size)
+        build_layer(self, self.squeeze, (None, channels))
+        build_layer(self, self.excite, (None, self.squeeze.units))
         for layer in (self.bn2, self.conv3, self.bn3):
-            layer.build(at_output_size)
+            build_layer(self, layer, at_output_size)
 
         self.projects = self.strides != 1 or inputs != channels
         if self.projects:
-            self.shortcut = _conv(channels, 1, self.strides, "downsample.conv")
-            self.shortcut_bn = _batch_norm("downsample.bn")
-            self.shortcut.build(input_shape)
-            self.shortcut_bn.build(at_output_size)
+            self.shortcut = _conv(channels, 1, self.strides, "downsample.conv", policy)
+            self.shortcut_bn = _batch_norm("downsample.bn", policy)
+            build_layer(self, self.shortcut, input_shape)
+            build_layer(self, self.shortcut_bn, at_output_size)
 
     def call(self, x, training=False):
         y = ops.relu(self.bn1(self.conv1(x), training=training))
         y = ops.relu(self.bn2(self.conv2(y), training=training))
 
-        gate = self.excite(self.squeeze(ops.mean(y, axis=(1, 2))))
+        # Casts matter if layers have dtype policies of their own.
+        gate = ops.cast(self.excite(self.squeeze(ops.mean(y, axis=(1, 2)))), y.dtype)
         y = y * ops.expand_dims(ops.expand_dims(gate, 1), 1)
 
         y = self.bn3(self.conv3(y), training=training)
         if self.projects:
             x = self.shortcut_bn(self.shortcut(x), training=training)
-        return ops.relu(x + y)
+        return ops.relu(ops.cast(x, self.compute_dtype) + ops.cast(y, self.compute_dtype))
+
+    def compute_output_shape(self, input_shape):
+        return _strided(input_shape, self.strides, self.channels)
 
     def get_config(self):
         return {
@@ -156,6 +169,7 @@ class RegNetY(ImageClassifier):
             Default 0.25.
         num_classes: int. Outputs. Default 1000.
         class_names: list or tuple of str, or None. Class names in output order. Default None.
+        **kwargs: ``name``, ``dtype`` and ``trainable``, as for ``ImageClassifier``.
 
     Raises:
         UserError: widths, depths and group width do not fit together.
@@ -198,33 +212,42 @@ class RegNetY(ImageClassifier):
                 f" each a multiple of the group width {group_width}"
             )
 
-        self.pad = keras.layers.ZeroPadding2D(1, data_format="channels_last")
-        self.stem = _conv(stem, 3, 2, "stem.conv")
-        self.stem_bn = _batch_norm("stem.bn")
+        policy = self.dtype_policy
+        self.pad = _padding(policy)
+        self.stem = _conv(stem, 3, 2, "stem.conv", policy)
+        self.stem_bn = _batch_norm("stem.bn", policy)
 
         stages = zip(self.depths, self.widths, strict=True)
         self.blocks = [
-            YBlock(width, group_width, 2 if block == 1 else 1, se_ratio, name=f"s{stage}.b{block}")
+            YBlock(
+                width,
+                group_width,
+                strides=2 if block == 1 else 1,
+                se_ratio=se_ratio,
+                name=f"s{stage}.b{block}",
+                dtype=policy,
+            )
             for stage, (depth, width) in enumerate(stages, 1)
             for block in range(1, depth + 1)
         ]
 
         normal = keras.initializers.RandomNormal(stddev=0.01)
-        self.head = keras.layers.Dense(self.num_classes, kernel_initializer=normal, name="head.fc")
+        self.head = Dense(self.num_classes, kernel_initializer=normal, name="head.fc", dtype=policy)
         self.build((None, None, None, 3))
 
     def build(self, input_shape):
         if self.built:
             return
 
-        self.stem.build(input_shape)
+        build_layer(self, self.pad, input_shape)
+        build_layer(self, self.stem, input_shape)
         shape = (None, None, None, self.stem_width)
-        self.stem_bn.build(shape)
+        build_layer(self, self.stem_bn, shape)
         for block in self.blocks:
-            block.build(shape)
+            build_layer(self, block, shape)
             shape = (None, None, None, block.channels)
 
-        self.head.build((None, self.widths[-1]))
+        build_layer(self, self.head, (None, self.widths[-1]))
         self.built = True
 
     def call(self, images, training=False):
@@ -283,8 +306,20 @@ def _he(groups=1):
     return keras.initializers.VarianceScaling(2 * groups, "fan_out", "untruncated_normal")
 
 
-def _conv(channels, size, strides, name):
-    return keras.layers.Conv2D(
+def _strided(shape, strides, channels):
+    """The output shape of a convolution that is padded to its input's size, rounded up."""
+    batch, *sides, _ = shape
+    sides = [None if side is None else -(-side // strides) for side in sides]
+    return batch, *sides, channels
+
+
+def _padding(dtype):
+    # With a name of its own: Keras would number it, and policies are saved by name.
+    return keras.layers.ZeroPadding2D(1, data_format="channels_last", name="pad", dtype=dtype)
+
+
+def _conv(channels, size, strides, name, dtype):
+    return Conv2D(
         channels,
         size,
         strides=strides,
@@ -292,10 +327,11 @@ def _conv(channels, size, strides, name):
         data_format="channels_last",
         kernel_initializer=_he(),
         name=name,
+        dtype=dtype,
     )
 
 
-def _batch_norm(name, gamma="ones"):
+def _batch_norm(name, dtype, gamma="ones"):
     """PyTorch's defaults: epsilon 1e-5, and a tenth of the new statistics per step. Replicas
     synchronize, so that they have the statistics of the batch, as one device has."""
     return keras.layers.BatchNormalization(
@@ -304,4 +340,5 @@ def _batch_norm(name, gamma="ones"):
         gamma_initializer=gamma,
         synchronized=replicas.count() > 1,
         name=name,
+        dtype=dtype,
     )

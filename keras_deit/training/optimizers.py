@@ -62,7 +62,31 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-class AdamW(OptimizerHooks, keras.optimizers.AdamW):
+class _Optimizer(OptimizerHooks):
+    """A mixin before a Keras optimizer: its config holds the names without weight decay too."""
+
+    undecayed = ()
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        super().exclude_from_weight_decay(var_list=var_list, var_names=var_names)
+        self.undecayed = tuple(var_names or ())
+
+    def get_config(self):
+        return {**super().get_config(), "undecayed": list(self.undecayed)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        undecayed = config.pop("undecayed", ())
+
+        optimizer = super().from_config(config, custom_objects)
+        if undecayed:
+            optimizer.exclude_from_weight_decay(var_names=undecayed)
+        return optimizer
+
+
+@keras.saving.register_keras_serializable("keras_deit")
+class AdamW(_Optimizer, keras.optimizers.AdamW):
     """PyTorch's AdamW: epsilon is added after the bias correction; Keras adds it before."""
 
     def update_step(self, gradient, variable, learning_rate):
@@ -77,7 +101,8 @@ class AdamW(OptimizerHooks, keras.optimizers.AdamW):
         self.assign_sub(variable, learning_rate * mean / (root + self.epsilon))
 
 
-class SGD(OptimizerHooks, keras.optimizers.SGD):
+@keras.saving.register_keras_serializable("keras_deit")
+class SGD(_Optimizer, keras.optimizers.SGD):
     """PyTorch's SGD with Nesterov momentum: weight decay is added to the gradient, and the learning
     rate does not enter the velocity.
 
@@ -104,6 +129,12 @@ class SGD(OptimizerHooks, keras.optimizers.SGD):
         self.assign(velocity, self.momentum * velocity + gradient)
         self.assign_sub(variable, learning_rate * (gradient + self.momentum * velocity))
 
+    def get_config(self):
+        config = {**super().get_config(), "decay": self.decay}
+        del config["nesterov"]  # no argument: it always is
+        return config
 
-class Lamb(OptimizerHooks, keras.optimizers.Lamb):
+
+@keras.saving.register_keras_serializable("keras_deit")
+class Lamb(_Optimizer, keras.optimizers.Lamb):
     """Keras' LAMB, with clipping and moving average as for the others."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import keras
 
 from keras_deit.configs.variants import VARIANTS
-from keras_deit.models.base import ImageClassifier
+from keras_deit.models.base import LORA, ImageClassifier
 from keras_deit.models.factory import family_named, family_names, family_of, variant_fields
 from keras_deit.utils.errors import UserError, reason
 from keras_deit.utils.validation import class_name_tuple, height_and_width
@@ -17,7 +17,7 @@ from keras_deit.weights import formats, keras_files
 from keras_deit.weights.sources import local_file, official_variant
 
 METADATA = "keras_deit"  # our key in the metadata of a safetensors file
-KERAS_ARGUMENTS = ("name", "trainable", "dtype")  # of any Keras model
+NO_FIELDS = ("name", "trainable", "dtype", LORA)  # of a .keras file's config: how Keras runs it
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _of_keras_config(config):
     if not (isinstance(kind, type) and issubclass(kind, ImageClassifier)):
         return None
     values = config["config"]
-    return _description(kind, {k: v for k, v in values.items() if k not in KERAS_ARGUMENTS})
+    return _description(kind, {k: v for k, v in values.items() if k not in NO_FIELDS})
 
 
 def _of_hdf5(path, variant, overrides):

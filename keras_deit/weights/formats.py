@@ -15,7 +15,7 @@ import numpy as np
 from keras_deit.models.base import ImageClassifier
 from keras_deit.utils.errors import UserError
 from keras_deit.weights import keras_files, torch_files
-from keras_deit.weights.names import in_timm_names, to_timm, variables
+from keras_deit.weights.names import in_timm_names, readers
 
 SAFETENSORS, KERAS, HDF5, TORCH = "safetensors", "keras", "weights.h5", "torch"
 
@@ -25,13 +25,22 @@ class WeightsFile:
     """An opened file.
 
     Args:
-        tensors: dict of timm's name -> function without arguments that reads the float32 array, in
-            PyTorch's layout.
+        parameters: dict of timm's name -> function without arguments that reads the float32 array,
+            in PyTorch's layout.
         model: the Keras model that a ``.keras`` file holds; None of any other file.
     """
 
-    tensors: dict[str, Callable[[], np.ndarray]]
+    parameters: dict[str, Callable[[], np.ndarray]]
     model: keras.Model | None = None
+
+    @property
+    def tensors(self):
+        """``parameters``, those of the model if there is one.
+
+        Raises:
+            UserError: the model is quantized.
+        """
+        return readers(self.model) if isinstance(self.model, ImageClassifier) else self.parameters
 
 
 def file_format(path):
@@ -95,17 +104,15 @@ def read(path, model=None):
     kind = file_format(path)
     if kind == SAFETENSORS:
         file = _open_safetensors(path)
-        readers = {name: _reader(file, name) for name in list(file.keys())}
-        return WeightsFile(in_timm_names(_checked(readers)))
+        parameters = {name: _reader(file, name) for name in list(file.keys())}
+        return WeightsFile(in_timm_names(_checked(parameters)))
     if kind == TORCH:
         return WeightsFile(in_timm_names(_checked(torch_files.read(path))))
 
     if kind == KERAS:
-        model = keras_files.load_model(path)
-        tensors = _variables(model) if isinstance(model, ImageClassifier) else {}
-        return WeightsFile(tensors, model)
+        return WeightsFile({}, keras_files.load_model(path))
     keras_files.fill(model, path)
-    return WeightsFile(_variables(model))
+    return WeightsFile(readers(model))
 
 
 def safetensors_header(path):
@@ -132,22 +139,13 @@ def _reader(file, name):
     return lambda: file.get_tensor(name)
 
 
-def _variables(model):
-    """A model's variables as a file's tensors."""
-
-    def reader(name, variable):
-        return lambda: to_timm(name, keras.ops.convert_to_numpy(variable))
-
-    return {name: reader(name, variable) for name, variable in variables(model).items()}
-
-
-def _checked(readers):
-    """The readers of tensors, each with a check that it reads finite numbers."""
+def _checked(parameters):
+    """The readers of parameters, each with a check that it reads finite numbers."""
 
     def reader(name, read):
         return lambda: _float32(name, read())
 
-    return {name: reader(name, read) for name, read in readers.items()}
+    return {name: reader(name, read) for name, read in parameters.items()}
 
 
 def _float32(name, value):

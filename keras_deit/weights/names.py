@@ -9,6 +9,8 @@ import re
 
 import numpy as np
 
+from keras_deit.models.lora import ADAPTER, merged_weights
+
 # The path of a variable, without the model's name and with dots for slashes -> timm's name.
 TIMM = (
     (r"^tokens\.", ""),
@@ -55,7 +57,7 @@ _FROM_TIMM = {4: (2, 3, 1, 0), 2: (1, 0)}
 
 
 def variables(model):
-    """A model's variables by timm's names, without the states of its random generators.
+    """A model's variables by timm's names, without random generators' states and LoRA adapters.
 
     Example:
         >>> import keras_deit as kd
@@ -67,10 +69,33 @@ def variables(model):
     for variable in model.variables:
         # "seed_generator_state" is keras/src/random/seed_generator.py's name for its variable, and
         # a path is keras/src/backend/common/variables.py's: names of scopes, models and layers.
-        if "seed_generator" not in variable.path:
+        if "seed_generator" not in variable.path and not variable.name.startswith(ADAPTER):
             name = variable.path.split(f"{model.name}/", 1)[1].replace("/", ".")
             by_name[_rename(name, TIMM)] = variable
     return by_name
+
+
+def readers(model):
+    """A model's parameters by timm's names, with LoRA merged.
+
+    Returns:
+        A dict of functions without arguments that read float32 arrays in PyTorch's layout.
+
+    Raises:
+        UserError: the model is quantized.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> from keras_deit.weights.names import readers
+        >>> readers(kd.build("regnety_digits"))["head.fc.weight"]().shape
+        (10, 32)
+    """
+    values = {id(variable): read for variable, read in merged_weights(model)}
+
+    def reader(name, read):
+        return lambda: to_timm(name, read())
+
+    return {name: reader(name, values[id(variable)]) for name, variable in variables(model).items()}
 
 
 def to_timm(name, value):

@@ -4,7 +4,6 @@ import json
 import pathlib
 
 import numpy as np
-from keras import ops
 
 from keras_deit.configs.variants import MEAN, STD
 from keras_deit.models.base import ImageClassifier
@@ -12,13 +11,13 @@ from keras_deit.models.factory import FAMILIES, family_names
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write, atomic_write_json
 from keras_deit.weights.descriptions import METADATA
-from keras_deit.weights.names import to_timm, variables
+from keras_deit.weights.names import readers
 
 DEFAULT_IMAGE_SIZE = (224, 224)  # in timm's config of a model for images of any size
 
 
 def save_pretrained(model, path):
-    """Writes a model's weights for ``load``, timm and transformers.
+    """Writes a model's weights for ``load``, timm and transformers: float32, with LoRA merged.
 
     Args:
         model: a ``DeiT`` or ``RegNetY``.
@@ -28,8 +27,8 @@ def save_pretrained(model, path):
             ``AutoModelForImageClassification`` build the model too.
 
     Raises:
-        UserError: another model, a folder for a RegNetY that timm has no name for, or a path that
-            cannot be written.
+        UserError: another model, a quantized one, a folder for a RegNetY that timm has no name for,
+            or a path that cannot be written.
 
     Example:
         >>> import keras_deit as kd
@@ -55,10 +54,7 @@ def save_pretrained(model, path):
     if is_folder:
         path = path / "model.safetensors"
 
-    tensors = {
-        name: np.ascontiguousarray(to_timm(name, ops.convert_to_numpy(variable)))
-        for name, variable in variables(model).items()
-    }
+    tensors = {name: np.ascontiguousarray(read()) for name, read in readers(model).items()}
     # A subclass is saved as its family.
     family = next(family for family in FAMILIES.values() if isinstance(model, family))
     description = {"class": family.__name__, **model.fields}

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
-from keras_deit.exports import Report, exporting, table
+from keras_deit.exports import Report, exporting, formats, onnx_file, table
+from keras_deit.exports.calibration import random_images
+from keras_deit.exports.settings import ExportSettings
 from keras_deit.exports.timing import median_milliseconds
+from keras_deit.models.factory import float32_copy
 
 REPORT = Report(
     path=pathlib.Path("model.tflite"),
@@ -88,6 +91,67 @@ def test_unsupported_models_are_refused(tmp_path):
     with pytest.raises(kd.UserError, match="a RegNetY has no attention"):
         kd.export(regnet, tmp_path / "model.tflite", attention=True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def mixed_globally():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def test_a_file_is_compared_with_a_float32_model(models, mixed_globally, tmp_path):
+    """Whatever the global policy and the model's own are."""
+    float32 = models["plain"]
+    images = random_images(float32.image_size, 4, seed=1)
+    expected = np.array(float32(images))
+
+    mixed = kd.DeiT(**float32.fields)
+    mixed.set_weights(float32.get_weights())
+    assert np.abs(np.array(mixed(images)) - expected).max() > 1e-3 * expected.std()
+
+    for name, model in {"float32": float32, "mixed": mixed}.items():
+        path = tmp_path / f"{name}.onnx"
+        report = kd.export(model, path, images=images)
+        logits = formats.load(onnx_file, path)(images)
+        assert np.abs(logits - expected).max() < 1e-4 * expected.std()
+        assert 0 < report.difference < 1e-4
+
+
+def test_a_bfloat16_function_does_not_agree_with_its_float32_model(models):
+    float32 = models["plain"]
+    mixed = kd.DeiT(**float32.fields, dtype="mixed_bfloat16")
+    mixed.set_weights(float32.get_weights())
+    images = random_images(float32.image_size, 4, seed=1)
+    settings = ExportSettings(float32.image_size)
+
+    for model in (float32, mixed):
+        copy = float32_copy(model)
+        reference = exporting._reference(model, copy)
+        plan = exporting._Plan(
+            REPORT.path, onnx_file, settings, copy, reference, images, agreement=None
+        )
+        difference, _ = exporting._compare(plan, lambda batch: np.array(mixed(batch)))
+        assert difference > exporting.TOLERANCES["none"]
+
+    with pytest.raises(kd.UserError, match="has layers of another dtype"):
+        exporting._reference(mixed, mixed)
+
+
+def test_lora_is_merged_and_int8_is_refused(models, tmp_path):
+    model = kd.DeiT(**models["plain"].fields)
+    layer = model.blocks[0].mlp.fc1
+    layer.enable_lora(2)
+    layer.lora_kernel_b.assign(keras.random.normal(layer.lora_kernel_b.shape))
+    images = random_images(model.image_size, 4, seed=1)
+    assert kd.export(model, tmp_path / "model.onnx", images=images).difference < 1e-4
+    logits = formats.load(onnx_file, tmp_path / "model.onnx")(images)
+    np.testing.assert_allclose(logits, model(images), atol=1e-4)
+
+    model.quantize("int8", filters=lambda layer: isinstance(layer, keras.layers.Dense))
+    with pytest.raises(kd.UserError, match="quantized to int8"):
+        kd.export(model, tmp_path / "other.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
 def test_table_has_a_row_for_each_report():

@@ -1,8 +1,12 @@
 """What every model family tells the rest of the library about itself."""
 
+import zipfile
+
+import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_deit as kd
 from keras_deit.models.base import ImageClassifier
@@ -97,9 +101,104 @@ def test_a_class_never_becomes_a_functional_model(family):
     assert "Functional" not in [base.__name__ for base in bases]
 
 
+IMAGES = np.random.default_rng(0).normal(size=(3, 24, 16, 3)).astype("float32")
+
+
+def train(model):
+    # By XLA, as oneDNN's gradient of some convolutions crashes on CPUs (TensorFlow 2.21).
+    convnet = isinstance(model, kd.RegNetY)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, jit_compile=convnet)
+    model.fit(IMAGES, np.eye(5, dtype="float32")[:3], verbose=0)
+
+
+def members(path):
+    """The sizes of a .keras file's members, and the names of the arrays in it."""
+    names = []
+    with zipfile.ZipFile(path) as archive:
+        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+        with h5py.File(archive.open("model.weights.h5")) as weights:
+            weights.visititems(
+                lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+            )
+    return sizes, names
+
+
 def test_a_saved_model_is_the_function_alone(model, tmp_path):
-    model.compile("adam", "categorical_crossentropy")
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
+    model.save(tmp_path / "before.keras")
+    train(model)
+    model.save(tmp_path / "after.keras")
+    assert members(tmp_path / "after.keras") == members(tmp_path / "before.keras")
+
+    again = keras.saving.load_model(tmp_path / "after.keras")
     assert not again.compiled
     assert again.fields == model.fields
+    np.testing.assert_array_equal(again(IMAGES), model(IMAGES))
+
+    # The model still has its optimizer, which the weights for BackupAndRestore include.
+    assert model.optimizer.iterations == 1
+    model.save_weights(tmp_path / "backup.weights.h5")
+    model.optimizer.iterations.assign(7)
+    model.load_weights(tmp_path / "backup.weights.h5")
+    assert model.optimizer.iterations == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "trained"), [("float32", False), ("mixed_bfloat16", False), ("float32", True)]
+)
+@pytest.mark.parametrize("name", MODELS)
+def test_keras_exports_a_model_that_was_never_called(name, dtype, trained, tmp_path):
+    fields = MODELS[name]().fields
+    model = type(MODELS[name]())(**fields, dtype=dtype)
+    if trained:
+        train(model)
+    model.export(tmp_path / "model", verbose=False)
+
+    loaded = tf.saved_model.load(tmp_path / "model")
+    logits = loaded.serve(tf.constant(IMAGES))
+    assert logits.dtype == "float32"
+    np.testing.assert_allclose(logits, model(IMAGES), atol=1e-5 if dtype == "float32" else 2e-2)
+
+
+def test_the_summary_shows_the_shape_of_every_layer(model):
+    lines = []
+    model.summary(line_length=120, print_fn=lines.append)
+    rows = [
+        line.split("\u2502") for line in "\n".join(lines).splitlines() if line.startswith("\u2502")
+    ]
+    shapes = {name.split()[0]: shape.strip() for _, name, shape, *_ in rows}
+    assert shapes.keys() == {layer.name for layer in model.layers}
+    assert shapes.items() >= SHAPES[type(model).__name__, model.distilled].items()
+    assert all(shape.startswith("(None, ") for shape in shapes.values())
+
+
+SHAPES = {
+    ("DeiT", True): {
+        "patch_embed": "(None, 6, 12)",
+        "tokens": "(None, 8, 12)",
+        "blocks.1": "(None, 8, 12)",
+        "head_dist": "(None, 5)",
+    },
+    ("DeiT", False): {"patch_embed": "(None, 6, 12)", "tokens": "(None, 7, 12)"},
+    ("RegNetY", False): {"s2.b1": "(None, None, None, 16)", "head.fc": "(None, 5)"},
+}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_the_summary_shows_dropout(dropout):
+    lines = []
+    kd.DeiT(16, 8, 12, 1, 3, dropout=dropout).summary(print_fn=lines.append)
+    assert "?" not in "\n".join(lines)
+
+
+def test_layers_know_the_shapes_that_they_give(model):
+    """Those of a call, for images of one size."""
+    x = IMAGES
+    if model.distilled or model.has_attention:
+        layers = [model.patch_embed, model.tokens, model.blocks[0].attn, model.blocks[0].mlp]
+    else:
+        layers = [model.stem, model.blocks[0].conv2]
+    for layer in (*layers, *model.blocks):
+        shape = layer.compute_output_shape(x.shape)
+        x = layer(x)
+        assert x.shape == shape

@@ -103,6 +103,48 @@ def test_the_python_blocks_of_a_page_run(page, forks, photographs, tmp_path):
         assert (tmp_path / name).exists(), name
 
 
+MIXED = """
+import keras
+keras.config.set_dtype_policy("mixed_bfloat16")
+"""
+CHECKS = """
+import numpy as np
+from keras_deit.exports import formats, litert
+from keras_deit.models.policies import is_float32, layer_policy
+from keras_deit.utils.keras_private import all_layers
+
+assert all(layer_policy(layer).name == "mixed_bfloat16" for layer in all_layers(model))
+images = np.random.default_rng(0).normal(size=(4, *model.image_size, 3)).astype("float32")
+
+# What is saved is what was trained, in its precision.
+student = keras.saving.load_model("student.keras")
+np.testing.assert_array_equal(student(images), model(images))
+assert not hasattr(student, "teacher") and not student.compiled
+
+# A recipe of float32 gives float32 models, and files are float32.
+assert is_float32(tuned) and is_float32(kd.load("runs/tuned/last.keras"))
+expected = np.array(tuned(images))
+logits = formats.load(litert, pathlib.Path("model.tflite"))(images[:1])
+assert np.abs(logits - expected[:1]).max() < 1e-4 * expected.std()
+
+# The downloaded model predicts what it predicts in float32, up to rounding.
+keras.config.set_dtype_policy("float32")
+((_, _, probabilities32),) = predict(kd.load(published), [pathlib.Path("photo.jpg")])
+assert 0 < np.abs(probabilities - probabilities32).max() < 0.02 * probabilities32.max()
+"""
+
+
+@pytest.mark.slow
+def test_the_readme_runs_under_mixed_precision(forks, photographs, tmp_path):
+    """Its first cell is followed by one that makes mixed precision Keras' global policy."""
+    Image.fromarray(photographs[0]).save(tmp_path / "photo.jpg")
+    published = 'published = "deit_tiny_distilled_patch16_224"'
+    blocks = find_blocks("README.md", "python")
+    done = forks.execute("\n".join([MIXED, published, *blocks, CHECKS]), tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"'fused': Scores\(.*?top1=[01]\.\d", done.stdout), done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "page"), [("models", "README.md"), ("tasks", "transfer/README.md")]

@@ -1,6 +1,8 @@
 """The learning rate schedule, and which variables weight decay applies to."""
 
+import keras
 import numpy as np
+import pytest
 
 import keras_deit as kd
 from keras_deit.training.from_recipe import learning_rate
@@ -37,6 +39,29 @@ def test_weight_decay_of_regnety_is_on_kernels_only():
     adamw.build(model.trainable_weights)
     for variable in model.trainable_weights:
         assert adamw.decays(variable) is (len(variable.shape) > 1), variable.path
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd", "lamb"])
+def test_an_optimizer_is_recreated_from_its_config(kind, tiny):
+    settings = [f"optimizer={kind}", "weight_decay=0.3", "clip_norm=2.0", "ema=0.9"]
+    original = kd.optimizer(recipe("digits_hard", *settings), steps_per_epoch=3)
+
+    kept = keras.optimizers.deserialize(keras.optimizers.serialize(original))
+    again = type(original).from_config(original.get_config())
+    gradients = [keras.random.normal(v.shape, seed=3) for v in tiny.trainable_variables]
+    start = tiny.get_weights()
+    results = []
+    for optimizer in (original, again, kept):
+        assert type(optimizer) is type(original)
+        assert optimizer.get_config() == original.get_config()
+        tiny.set_weights(start)
+        for _ in range(2):
+            optimizer.apply(gradients, tiny.trainable_variables)
+        results.append(tiny.get_weights())
+    assert max(np.abs(x - y).max() for x, y in zip(start, results[0], strict=True)) > 0
+    for result in results[1:]:
+        for one, other in zip(results[0], result, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_adamw_has_the_papers_values():
