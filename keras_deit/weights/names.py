@@ -88,7 +88,7 @@ def readers(model):
         >>> import keras_deit as kd
         >>> from keras_deit.weights.names import readers
         >>> readers(kd.build("regnety_digits"))["head.fc.weight"]().shape
-        (10, 32)
+        (10, 96)
     """
     values = {id(variable): read for variable, read in merged_weights(model)}
 
