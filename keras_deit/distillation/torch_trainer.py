@@ -52,7 +52,7 @@ class TorchTrainer:
         return self.metric_results(training=False)
 
     def _micro_batches(self, batch):
-        """(images, labels, weights) of each of ``accumulate`` consecutive parts of a batch."""
+        """(images, labels, weights) of each of ``accumulate`` micro-batches of consecutive rows."""
         rows = len(batch[0])
         if rows % self.accumulate:
             raise UserError(
