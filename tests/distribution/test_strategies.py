@@ -167,6 +167,16 @@ def test_a_batch_that_does_not_divide_into_micro_batches_is_refused(tiny, jit_co
         tiny.train_on_batch(images, labels)
 
 
+def test_a_batch_smaller_than_the_number_of_replicas_is_refused(tiny, monkeypatch):
+    images, labels = np.zeros((5, 24, 16, 3), "float32"), np.eye(5, dtype="float32")
+    tiny.compile("sgd", kd.loss())
+    monkeypatch.setattr(replicas, "count", lambda: 2)
+    message = "a batch of 1 images does not divide among 2 devices: expected at least 2 images"
+    with pytest.raises(kd.UserError, match=message):
+        tiny.fit(images, labels, batch_size=4, verbose=0)
+    assert not int(tiny.optimizer.iterations)  # before the first step
+
+
 def test_a_batch_must_divide_among_devices(monkeypatch):
     Strategy("single").check_batch(recipe("digits_none", "batch_size=60"))
     check_batch = strategies.check_batch
