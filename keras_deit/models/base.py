@@ -10,6 +10,7 @@ from keras_deit.distillation.trainer import DistillationTrainer
 from keras_deit.models.lora import adapter_settings, adapters_merged, enable_adapters
 from keras_deit.models.policies import model_policy, own_policy
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.keras_private import make_rematerializable
 from keras_deit.utils.validation import class_name_tuple, keras_arguments, positive_integers
 
 LORA = "lora"  # the key of LoRA adapters in a model's config
@@ -72,6 +73,7 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         kwargs["dtype"] = own_policy(kwargs.get("dtype"))
         # Without autocast: layers cast what they compute with, in ``logits`` as in a call.
         super().__init__(autocast=False, **kwargs)
+        make_rematerializable(self)
         (self.num_classes,) = positive_integers(num_classes=num_classes)
         self.class_names = class_name_tuple(class_names, self.num_classes)
 

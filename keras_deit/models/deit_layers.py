@@ -65,7 +65,7 @@ class PatchEmbedding(keras.layers.Layer):
         )
 
     def build(self, input_shape):
-        self.proj.build(input_shape)
+        build_layer(self, self.proj, input_shape)
 
     def call(self, images):
         grid = self.proj(images)

@@ -3,7 +3,7 @@
 import keras
 from keras.dtype_policies import DTypePolicyMap
 
-from keras_deit.utils.keras_private import all_layers
+from keras_deit.utils.keras_private import all_layers, make_rematerializable
 
 
 def own_policy(dtype):
@@ -65,6 +65,7 @@ def build_layer(parent, layer, input_shape):
     if isinstance(policy, DTypePolicyMap) and isinstance(layer, keras.layers.Dense):
         layer.dtype_policy = policy[f"{parent.path}/{layer.name}"]
     layer.build(input_shape)
+    make_rematerializable(layer)
 
 
 def is_float32(model):

@@ -6,6 +6,7 @@ lists its names in ``NAMES``, and ``tests/utils/test_private_names.py`` asserts 
 Keras has each of them with the signature that is expected. Lines are those of Keras 3.15.1.
 """
 
+import functools
 from dataclasses import dataclass
 
 import keras
@@ -100,14 +101,14 @@ NAMES = (
         "rematerialized_call",
         ("layer_call", "args", "kwargs"),
         "keras/src/layers/layer.py:1770",
-        "_rematerialized_call: keras.RematScope with layers that take training",
+        "make_rematerializable: keras.RematScope with layers that take training",
     ),
     PrivateName(
         "keras.src.layers.layer.Layer",
         "_remat_mode",
         None,
         "keras/src/layers/layer.py:1177",
-        "_rematerialized_call: the layers that a RematScope names",
+        "make_rematerializable: the layers that a RematScope names",
     ),
 )
 
@@ -191,10 +192,14 @@ def last_operation(model):
     return operation
 
 
-_keras_rematerialized_call = keras.Layer.rematerialized_call
+def make_rematerializable(layer):
+    """Lets a layer that was made in a ``keras.RematScope`` be computed again for the gradients."""
+    if layer._remat_mode:
+        keras_call = layer.rematerialized_call
+        layer.rematerialized_call = functools.partial(_rematerialized_call, layer, keras_call)
 
 
-def _rematerialized_call(self, layer_call, *args, **kwargs):
+def _rematerialized_call(layer, keras_call, layer_call, *args, **kwargs):
     """Keras' method, for layers with arguments such as ``training``: TensorFlow cannot recompute a
     call with keyword arguments, and JAX makes tensors of them. They are bound here.
 
@@ -204,21 +209,21 @@ def _rematerialized_call(self, layer_call, *args, **kwargs):
     Raises:
         UserError: the scope names a layer that has state.
     """
-    if _has_state(self):
-        if self.name in self._remat_mode.layer_names:
+    if _has_state(layer):
+        if layer.name in layer._remat_mode.layer_names:
             raise UserError(
-                f"RematScope cannot recompute layer {self.name}, which draws random numbers or has"
+                f"RematScope cannot recompute layer {layer.name}, which draws random numbers or has"
                 " batch statistics: expected the names of layers in it, or mode='full'"
             )
         return layer_call
 
     if any(ops.is_tensor(value) for value in keras.tree.flatten(kwargs)):
-        return _keras_rematerialized_call(self, layer_call, *args, **kwargs)
+        return keras_call(layer_call, *args, **kwargs)
 
     def bound_call(*args):
         return layer_call(*args, **kwargs)
 
-    call = _keras_rematerialized_call(self, bound_call, *args, **kwargs)
+    call = keras_call(bound_call, *args, **kwargs)
     return lambda *args, **_: call(*args)
 
 
@@ -231,7 +236,3 @@ def _has_state(layer):
         for variable in inner.variables
     }
     return any(id(variable) not in unused for variable in layer.non_trainable_variables)
-
-
-# For every layer, because the failing ones are Keras' own, such as Dense.
-keras.Layer.rematerialized_call = _rematerialized_call

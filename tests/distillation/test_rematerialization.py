@@ -48,12 +48,11 @@ def test_a_named_layer_with_random_numbers_is_refused():
         trained("list_of_layers", 0.5, layer_names=["blocks.1"])
 
 
-def test_keras_still_needs_our_rematerialized_call(monkeypatch):
-    """When this passes, Keras does it right, and our function of that name can go."""
-    from keras_deit.utils import keras_private
-
-    monkeypatch.setattr(
-        keras.Layer, "rematerialized_call", keras_private._keras_rematerialized_call
-    )
-    with pytest.raises(ValueError, match="supports keywords arguments only when eager"):
-        trained("full", 0.0)
+def test_keras_still_needs_our_rematerialized_call():
+    """When this fails, Keras does it right, and ``make_rematerializable`` can go."""
+    with keras.RematScope("full"):
+        layers = [keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dropout(0.0)]
+        model = keras.Sequential(layers)
+        model.compile("sgd", "mse", jit_compile=False)
+        with pytest.raises(ValueError, match="supports keywords arguments only when eager"):
+            model.fit(np.zeros((4, 3)), np.zeros((4, 2)), verbose=0)
