@@ -132,7 +132,7 @@ def evaluation():
         made[f"image/{i}"] = image
         made[f"view/{i}"] = view(Image.fromarray(image)).permute(1, 2, 0).numpy()
     view = create_transform(size, crop_pct=crop, interpolation="bicubic")
-    made["normalised"] = view(Image.fromarray(image)).permute(1, 2, 0).numpy()
+    made["normalized"] = view(Image.fromarray(image)).permute(1, 2, 0).numpy()
     return {**made, "crops": np.array([case[-1] for case in cases])}
 
 
