@@ -174,7 +174,7 @@ def _model(case, device_count):
         [keras.Input((24, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
     )
     kind = _doubled() if options.get("wrong") == "gradients" else kd.DeiT
-    model = kind((24, 16), patch_size=8, width=12, depth=1, heads=3, num_classes=CLASSES)
+    model = kind((24, 16), patch_size=8, width=12, depth=2, heads=3, num_classes=CLASSES)
     for each in (model, teacher):
         each.set_weights([rng.normal(scale=0.3, size=x.shape) for x in each.get_weights()])
     optimizer = kd.optimizer(row, len(ROWS))

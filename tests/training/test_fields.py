@@ -44,7 +44,7 @@ SHORT = ("epochs=1", "warmup_epochs=0.34", "drop_path=0.3")
 def losses_of(teacher, workdir, data_dir, *settings):
     settings = [*SHORT, f"teacher={teacher}", *settings]
     kd.train(recipe("digits_hard", *settings), workdir, data_dir, quiet=True)
-    return columns(workdir, "loss")
+    return columns(workdir, "loss", "class_loss", "distillation_loss")
 
 
 @pytest.mark.slow

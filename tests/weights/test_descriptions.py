@@ -91,7 +91,7 @@ def test_weights_alone_are_described_with_a_variant(tmp_path, built):
     description = describe(tmp_path / "file.weights.h5", "deit_digits")
     assert description.fields == model.fields  # the classes, tokens and resolution of the file
     assert not built
-    with pytest.raises(kd.UserError, match="holds weights alone: expected variant=<name>"):
+    with pytest.raises(kd.UserError, match="contains only weights: expected variant=<name>"):
         describe(tmp_path / "file.weights.h5")
 
 
@@ -100,7 +100,7 @@ def test_any_other_file_is_described_by_its_variant(file, model, tmp_path):
     assert describe(GOLDENS / "deit_distilled.pth", DISTILLED) == describe(DISTILLED)
     save(model, tmp_path / "model.keras")
     assert describe(tmp_path / "model.keras", PLAIN) == describe(PLAIN)
-    with pytest.raises(kd.UserError, match="holds weights alone: expected variant=<name>"):
+    with pytest.raises(kd.UserError, match="contains only weights: expected variant=<name>"):
         describe(file)
 
 
@@ -155,7 +155,10 @@ def test_loading_builds_no_model_to_learn_its_shape(model, built, tmp_path):
     [
         ("nowhere.keras", "no file nowhere.keras: expected a checkpoint file or one of deit_tiny"),
         (str(GOLDENS / "deit.npz"), "a zip file, but neither"),
-        (str(GOLDENS / "transformers.safetensors"), "weights alone: expected variant=<name>"),
+        (
+            str(GOLDENS / "transformers.safetensors"),
+            "contains only weights: expected variant=<name>",
+        ),
     ],
 )
 def test_wrong_sources_raise(source, message):

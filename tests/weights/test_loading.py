@@ -189,7 +189,10 @@ def test_tokens_change_only_on_request(file, golden, tmp_path, capsys):
         ("nowhere.safetensors", "no file nowhere.safetensors: expected a checkpoint file or one"),
         ("deit_digits", "deit_digits has no published weights"),
         (str(GOLDENS / "deit.npz"), "a zip file, but neither"),
-        (str(GOLDENS / "transformers.safetensors"), "weights alone: expected variant=<name>"),
+        (
+            str(GOLDENS / "transformers.safetensors"),
+            "contains only weights: expected variant=<name>",
+        ),
     ],
 )
 def test_wrong_sources_raise(source, message):
