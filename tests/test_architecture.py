@@ -128,6 +128,7 @@ def test_commands_are_thin(path):
     assert len(path.read_text().splitlines()) <= 60
 
 
+@pytest.mark.slow
 def test_importing_costs_no_more_than_keras_and_tensorflow():
     code = """
 import sys, time, tensorflow, keras

@@ -538,6 +538,7 @@ def assert_close(actual, expected, tolerance):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:keras")
 @pytest.mark.parametrize("name", [name for name, row in USES.items() if BACKEND in row.backends])
 def test_a_use_of_any_keras_model(name, tmp_path):

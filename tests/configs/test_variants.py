@@ -12,6 +12,7 @@ PUBLISHED = [name for name, row in kd.VARIANTS.items() if row.published]
 PAPER = r"deit_(tiny|small|base)(_distilled)?_patch16_(224|384)|regnety_160"  # and its teacher
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", kd.VARIANTS)
 def test_a_variant_has_its_number_of_parameters(name):
     weights = kd.build(name).trainable_weights

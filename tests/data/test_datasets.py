@@ -96,6 +96,7 @@ def test_a_truncated_shard_is_named(copied):
         datasets.load("digits", "test", folder)[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_a_corrupt_record_is_skipped_in_training_and_an_error_in_evaluation(copied, file_format):
     folder, shard = copied(file_format, "train")

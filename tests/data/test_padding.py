@@ -26,6 +26,7 @@ def test_every_batch_has_the_same_size_and_the_images_stay():
     assert weights.sum() == 7
 
 
+@pytest.mark.slow
 def test_padding_changes_neither_a_step_nor_a_score(tiny):
     results = []
     start = [np.random.default_rng(1).normal(size=x.shape) for x in tiny.get_weights()]

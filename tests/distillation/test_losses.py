@@ -61,6 +61,7 @@ def fit_logs(student, distillation, **options):
     return student.fit(X, Y, batch_size=8, epochs=1, verbose=0).history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_a_step_changes_only_the_student(tiny, kind):
     convnet = teacher()
@@ -77,6 +78,7 @@ def test_a_step_changes_only_the_student(tiny, kind):
     )
 
 
+@pytest.mark.slow
 def test_metrics_match_the_step(tiny):
     convnet = teacher()
     heads = [np.array(head) for head in tiny.logits(X)]
@@ -86,6 +88,7 @@ def test_metrics_match_the_step(tiny):
     assert logs["accuracy"][0] == pytest.approx(np.mean(sum(heads).argmax(1) == Y.argmax(1)))
 
 
+@pytest.mark.slow
 def test_each_head_learns_from_its_own_teacher(tiny):
     head, dist = np.array(tiny.head.kernel), np.array(tiny.head_dist.kernel)
     fit_logs(tiny, kd.Distillation(teacher(), alpha=1.0))
@@ -97,6 +100,7 @@ def test_each_head_learns_from_its_own_teacher(tiny):
     assert np.abs(np.array(tiny.head.kernel) - head).max() > 0
 
 
+@pytest.mark.slow
 def test_integer_labels_train_with_a_sparse_loss(tiny):
     sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     tiny.compile("sgd", sparse, metrics=["accuracy"], distillation=kd.Distillation(teacher()))
@@ -171,6 +175,7 @@ class Halved(kd.DeiT):
         return super().call(images, training=training) / 2
 
 
+@pytest.mark.slow
 def test_a_subclass_with_its_own_call_trains_through_it():
     keras.utils.set_random_seed(0)
     student = Halved((24, 16), patch_size=8, width=12, depth=1, heads=3, num_classes=5)
@@ -218,6 +223,7 @@ def test_wrong_settings_are_refused(fields, message):
         kd.Distillation(None, **fields)
 
 
+@pytest.mark.slow
 def test_any_classifier_teaches_through_adapt(tiny):
     convnet = teacher(softmax=True)
     adapted = kd.adapt(convnet, (24, 16), scale=2, offset=-1, probabilities=True)

@@ -33,6 +33,7 @@ def trained(mode, drop_path, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])
 def test_rematerialization_trains_to_the_same_weights(drop_path):
     expected, products = trained(None, drop_path)

@@ -92,6 +92,7 @@ def run(code, backend):
     assert not process.returncode, process.stderr[-2000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_batch_of_zero_weight_changes_nothing(case):
     check_zero_weights_change_nothing(case)
@@ -133,6 +134,7 @@ def reported(family, reduction, weights, evaluate):
     return model.fit(IMAGES, LABELS, shuffle=False, **options).history["loss"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluate", [False, True], ids=["fit", "evaluate"])
 @pytest.mark.parametrize("weights", [np.arange(8.0) * 3, None], ids=["weighted", "unweighted"])
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum"])

@@ -79,6 +79,7 @@ def goldens(golden):
     return golden("steps"), golden("deit_distilled")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_ten_steps_match_the_official_code(case, goldens):
     assert not mismatches(train(case, *goldens), *goldens)
@@ -98,6 +99,7 @@ class Swapped(kd.DeiT):
         return super().logits(images, training)[::-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "changes"),
     [

@@ -66,6 +66,7 @@ def test_a_missing_tpu_is_refused(tpu):
         Strategy("tpu").scope()
 
 
+@pytest.mark.slow
 def test_xla_compiles_the_whole_step_with_static_shapes(tiny):
     """As a TPU needs it."""
     flat = [keras.Input((24, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(5)]
@@ -144,6 +145,7 @@ def indivisible_batches():
     yield images[4:], labels[4:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_batch_that_does_not_divide_into_micro_batches_is_refused(tiny, jit_compile):
     images, labels = np.zeros((5, 24, 16, 3), "float32"), np.eye(5, dtype="float32")

@@ -115,6 +115,7 @@ class Sequence(keras.utils.PyDataset):
         return tuple(array[3 * index : 3 * index + 3] for array in self.arrays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparse", [np.arange(7, dtype="int32") % 5, np.arange(7.0)[:, None] % 5])
 @pytest.mark.parametrize("weights", [None, np.array([1, 0, 2, 1, 0.5, 3, 0])])
 def test_scores_are_those_of_keras_for_any_labels_weights_and_container(sparse, weights):

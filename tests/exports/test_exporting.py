@@ -41,6 +41,7 @@ def test_disagreement_is_an_error_that_says_how_much():
     exporting._judge(REPORT, "dynamic", None)  # random images
 
 
+@pytest.mark.slow
 def test_file_that_disagrees_is_not_written(models, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "TOLERANCES", {"none": 0.0})
     with pytest.raises(kd.UserError, match="nothing was written"):
@@ -138,6 +139,7 @@ def test_a_bfloat16_function_does_not_agree_with_its_float32_model(models):
         exporting._reference(mixed, mixed)
 
 
+@pytest.mark.slow
 def test_lora_is_merged_and_int8_is_refused(models, tmp_path):
     model = kd.DeiT(**models["plain"].fields)
     layer = model.blocks[0].mlp.fc1

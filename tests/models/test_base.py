@@ -124,6 +124,7 @@ def members(path):
     return sizes, names
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_the_function_alone(model, tmp_path):
     model.save(tmp_path / "before.keras")
     train(model)
@@ -143,6 +144,7 @@ def test_a_saved_model_is_the_function_alone(model, tmp_path):
     assert model.optimizer.iterations == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "trained"), [("float32", False), ("mixed_bfloat16", False), ("float32", True)]
 )

@@ -21,6 +21,7 @@ def build(distilled=True, **changes):
     return kd.DeiT((24, 16), **{**fields, **changes}, distilled=distilled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distilled", [False, True])
 def test_logits_match_timm(golden, distilled):
     truth = golden("deit_distilled" if distilled else "deit")
@@ -53,6 +54,7 @@ OTHER_SIZES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHER_SIZES)
 def test_every_size_changes_the_model(name):
     fields = {"image_size": (24, 16), "patch_size": 8, "width": 12, "depth": 2, "heads": 3}
@@ -160,6 +162,7 @@ np.save(sys.argv[1] + "/fused.npy", model(np.load(sys.argv[1] + "/images.npy")))
 """
 
 
+@pytest.mark.slow
 def test_reloads_in_a_new_process_without_warnings(golden, tmp_path):
     truth = golden("deit_distilled")
     model = fill(build(), truth)

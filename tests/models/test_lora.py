@@ -42,6 +42,7 @@ def changed(make, change):
     return model, logits
 
 
+@pytest.mark.slow
 @FAMILY
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_a_keras_file_keeps_lora(make, dtype, tmp_path):
@@ -76,6 +77,7 @@ def test_weights_are_merged_and_their_adapter_trains(tmp_path):
     assert changes == [True, True]
 
 
+@pytest.mark.slow
 @FAMILY
 def test_a_keras_file_keeps_int8(make, tmp_path):
     model, logits = changed(make, quantize)
@@ -86,6 +88,7 @@ def test_a_keras_file_keeps_int8(make, tmp_path):
         np.testing.assert_array_equal(model(IMAGES), logits)
 
 
+@pytest.mark.slow
 def test_a_keras_file_keeps_int8_with_lora(tmp_path):
     model, logits = changed(lambda: quantize(FAMILIES["deit"]()), adapt)
     model.save(tmp_path / "model.keras")
@@ -95,6 +98,7 @@ def test_a_keras_file_keeps_int8_with_lora(tmp_path):
     np.testing.assert_array_equal(again(IMAGES), logits)
 
 
+@pytest.mark.slow
 def test_models_with_a_map_of_policies_are_quantized(tmp_path):
     chosen = keras.dtype_policies.DTypePolicyMap(
         "float32", {"model/blocks.0": keras.DTypePolicy("mixed_bfloat16")}
@@ -135,6 +139,7 @@ def test_a_float32_copy_is_float32_under_any_policy(make):
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @FAMILY
 def test_a_float32_copy_of_int8_is_refused(make):
     with pytest.raises(kd.UserError, match="is quantized to int8 and this needs float weights"):

@@ -56,6 +56,7 @@ def assert_reloads_equal(model, folder):
         np.testing.assert_array_equal(logits, model(IMAGES))
 
 
+@pytest.mark.slow
 @FAMILY
 @pytest.mark.parametrize(
     "dtype",
@@ -77,6 +78,7 @@ def test_the_global_policy_is_saved(make, mixed_globally, tmp_path):
     assert_reloads_equal(model, tmp_path)
 
 
+@pytest.mark.slow
 @FAMILY
 @pytest.mark.parametrize(("default", "other"), [("mixed_bfloat16", "float32"), (None, "bfloat16")])
 def test_a_map_of_policies_is_saved(make, default, other, mixed_globally, tmp_path):
@@ -114,6 +116,7 @@ def test_models_do_not_share_a_map(make):
     assert layer_policy(other.blocks[0]).name == "mixed_bfloat16"
 
 
+@pytest.mark.slow
 def test_a_model_with_a_map_trains():
     """Residual branches of another policy are cast. (Of a RegNetY TensorFlow 2.21 crashes on CPUs:
     in the gradient of a bfloat16 convolution.)"""

@@ -34,6 +34,7 @@ def compiled(tiny):
     return tiny
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [SIZES, (None, 24, None, 3), (None, None, None, None), None])
 def test_unknown_sizes_train_as_known_ones_do(compiled, shape):
     start = compiled.get_weights()

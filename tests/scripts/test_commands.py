@@ -41,6 +41,7 @@ def assert_one_line_error(done, message):
     assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_a_mistake_ends_in_one_line_and_an_exit_code():
     done = run_as_from_a_shell("scripts.train", *RUN, "--set=pace=1")
     assert_one_line_error(done, "unknown field 'pace'")

@@ -65,6 +65,7 @@ def test_each_of_two_devices_has_the_cost_of_one_with_half_the_images():
     assert two["temporaries"] == pytest.approx(one["temporaries"], rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_command_names_a_missing_package_or_topology():
     done = run("-m", "scripts.compile_check", "--topology=none")
     there = importlib.util.find_spec("libtpu")

@@ -70,6 +70,7 @@ CHANGES = {
 SPLITS = ("train", "val")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("without_plan", [False, True])
 @pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES)
 def test_changed_data_are_refused_before_the_first_step(

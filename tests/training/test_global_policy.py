@@ -17,6 +17,7 @@ def mixed_globally():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mixed_globally")
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_a_run_returns_and_saves_float32_models(precision, data_dir, tmp_path):

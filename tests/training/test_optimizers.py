@@ -41,6 +41,7 @@ def test_weight_decay_of_regnety_is_on_kernels_only():
         assert adamw.decays(variable) is (len(variable.shape) > 1), variable.path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["adamw", "sgd", "lamb"])
 def test_an_optimizer_is_recreated_from_its_config(kind, tiny):
     settings = [f"optimizer={kind}", "weight_decay=0.3", "clip_norm=2.0", "ema=0.9"]

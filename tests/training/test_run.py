@@ -23,6 +23,7 @@ def run(tmp_path_factory, data_dir):
     return workdir, model
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_files(run):
     workdir, model = run
     files = {path.name for path in workdir.iterdir()}
@@ -44,6 +45,7 @@ def test_a_run_writes_its_files(run):
     assert set(rows[0]) == columns | {"epoch", "learning_rate", "images_per_second"}
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_returned_without_training(run, data_dir, capsys):
     workdir, model = run
     before = (workdir / "last.keras").stat().st_mtime_ns
@@ -53,6 +55,7 @@ def test_a_finished_run_is_returned_without_training(run, data_dir, capsys):
     np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
 
 
+@pytest.mark.slow
 def test_a_workdir_belongs_to_one_recipe(run, data_dir):
     with pytest.raises(kd.UserError, match=r"a different recipe \(epochs 2 -> 3\)"):
         kd.train(recipe("digits_hard", "drop_path=0.3", "epochs=3"), run[0], data_dir)
@@ -61,6 +64,7 @@ def test_a_workdir_belongs_to_one_recipe(run, data_dir):
 EAGER = "run_eagerly=true"
 
 
+@pytest.mark.slow
 def test_the_recipes_variant_is_trained(run):
     assert json.loads((run[0] / "plan.json").read_text())["run"]["model"].startswith(
         "deit_digits_distilled, "
@@ -99,6 +103,7 @@ def test_nan_weights_at_the_end_fail_the_run(tmp_path, data_dir):
     assert not (tmp_path / "last.keras").exists()
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_for_the_effective_batch(tmp_path, data_dir):
     settings = ["batch_size=512", "passes=1", "epochs=1", "optimizer=sgd", "momentum=0"]
     kd.train(recipe("digits_none", *settings), tmp_path, data_dir, quiet=True)
@@ -110,6 +115,7 @@ def test_the_learning_rate_is_for_the_effective_batch(tmp_path, data_dir):
         kd.train(recipe("digits_none", *settings, "accumulate=64"), tmp_path / "micro", data_dir)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_recipe_are_not_resumed(tmp_path, data_dir):
     kd.train(recipe("digits_none", "epochs=1", "passes=1"), tmp_path, data_dir, quiet=True)
     for name in ("plan.json", "last.keras"):
@@ -128,6 +134,7 @@ def test_a_nan_loss_stops_the_run(tmp_path, data_dir):
     assert not (tmp_path / "last.keras").exists()
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_given_weights(run, tmp_path, data_dir):
     start = run[0] / "best.keras"
     frozen = ["lr=1e-12", "warmup_lr=0", "min_lr=0", "weight_decay=0", "epochs=1"]
@@ -137,6 +144,7 @@ def test_a_run_starts_from_given_weights(run, tmp_path, data_dir):
         np.testing.assert_allclose(one, two, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_class_head_can_learn_from_a_teacher(run, tmp_path, data_dir):
     teacher = f"teacher={run[0] / 'teacher' / 'last.keras'}"
     row = recipe("digits_hard", "variant=deit_digits", "token=false", teacher)
@@ -146,6 +154,7 @@ def test_a_class_head_can_learn_from_a_teacher(run, tmp_path, data_dir):
         kd.train(recipe("digits_hard", "token=false", teacher), tmp_path / "both", data_dir)
 
 
+@pytest.mark.slow
 def test_a_moving_average_is_kept_beside_the_weights(tmp_path, data_dir):
     row = recipe("digits_none", "ema=0.5", "epochs=1")
     last = kd.train(row, tmp_path, data_dir, quiet=True)
@@ -156,6 +165,7 @@ def test_a_moving_average_is_kept_beside_the_weights(tmp_path, data_dir):
     assert "| average |" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_regnet_cannot_be_distilled(run, tmp_path, data_dir):
     teacher = f"teacher={run[0] / 'teacher' / 'last.keras'}"
     with pytest.raises(kd.UserError, match="no distillation token"):

@@ -30,6 +30,7 @@ def test_a_keras_file_with_lora_is_described_and_loads_with_other_fields(tmp_pat
     np.testing.assert_allclose(merged(IMAGES), model(IMAGES), atol=1e-5)
 
 
+@pytest.mark.slow
 @FAMILY
 def test_int8_weights_are_refused_before_anything_is_written(make, tmp_path):
     model = quantize(make())

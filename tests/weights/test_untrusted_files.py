@@ -63,6 +63,7 @@ def test_files_that_carry_code_run_nothing(tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", range(8, 257, 8))
 def test_a_safetensors_header_of_any_length_is_recognized(length, golden, tmp_path):
     """The length comes first in the file, and its first byte may be that of another format."""
@@ -79,6 +80,7 @@ def metadata(fields, **changes):
     return {"keras_deit": json.dumps({**fields, **changes})}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
