@@ -558,6 +558,11 @@ def test_a_use_of_any_keras_model(name, tmp_path):
     assert_close(*result, row.tolerance)
 
 
+def test_rows_name_backends_and_jax_has_its_own():
+    assert all(row.backends and row.backends <= ALL for row in USES.values())
+    assert all("jax" in USES[name].backends for name in ON_JAX)
+
+
 if BACKEND == "tensorflow":
 
     @pytest.mark.slow
