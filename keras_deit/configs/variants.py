@@ -11,10 +11,6 @@ Example:
 
 from dataclasses import dataclass
 
-# Of ImageNet's channels red, green and blue, for images in [0, 1].
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-
 FILES = "https://dl.fbaipublicfiles.com/deit"  # the official weights
 
 

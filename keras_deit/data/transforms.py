@@ -7,7 +7,7 @@ operations, erasing.
 import cv2
 import numpy as np
 
-from keras_deit.configs.variants import MEAN, STD
+from keras_deit.configs.preprocessing import MEAN, STD
 from keras_deit.data import randaugment
 from keras_deit.data.boxes import BoxSampler
 from keras_deit.data.erasing import erase

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_deit.configs.variants import MEAN, STD
+from keras_deit.configs.preprocessing import MEAN, STD
 from keras_deit.utils.validation import height_and_width
 
 SMALLEST = 1e-30  # probability, so that its logarithm is finite

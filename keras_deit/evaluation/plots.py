@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 from keras import ops
 
-from keras_deit.configs.variants import MEAN, STD
+from keras_deit.configs.preprocessing import MEAN, STD
 from keras_deit.data.transforms import normalize
 from keras_deit.utils import tables
 from keras_deit.utils.files import atomic_write

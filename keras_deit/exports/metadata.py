@@ -2,7 +2,7 @@
 
 import json
 
-from keras_deit.configs import variants
+from keras_deit.configs.preprocessing import MEAN, STD
 from keras_deit.evaluation.scores import HEADS
 
 
@@ -39,8 +39,8 @@ def file_metadata(model, settings):
         "tokens": ", ".join(tokens),
         "image_size": f"{height}x{width}",
         "crop": f"{settings.crop:g}",
-        "mean": ", ".join(map(str, variants.MEAN)),
-        "std": ", ".join(map(str, variants.STD)),
+        "mean": ", ".join(map(str, MEAN)),
+        "std": ", ".join(map(str, STD)),
         "input": "RGB, float32 (batch, height, width, 3): (pixel / 255 - mean) / std, of the center"
         " of an image, resized with antialiased bicubic until it covers image_size / crop",
         "logits": "the mean of the heads' logits",

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_deit.configs.variants import MEAN, STD
+from keras_deit.configs.preprocessing import MEAN, STD
 
 
 def from_pixels(images, size, crop):

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from keras_deit.configs.variants import MEAN, STD
+from keras_deit.configs.preprocessing import MEAN, STD
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import FAMILIES, family_names
 from keras_deit.utils.errors import UserError
