@@ -11,8 +11,8 @@ import tempfile
 import time
 
 from keras_deit import data
-from keras_deit.configs.recipes import RECIPES
 from keras_deit.configs.preprocessing import MEAN, STD
+from keras_deit.configs.recipes import RECIPES
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.data.decode import decode
 from keras_deit.data.reading import use_one_opencv_thread
