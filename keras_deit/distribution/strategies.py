@@ -3,11 +3,11 @@
 import contextlib
 import functools
 import os
-import pathlib
 
 import keras
 
 from keras_deit.distribution import processes, replicas
+from keras_deit.distribution.devices import device_kind
 from keras_deit.utils.errors import UserError
 
 
@@ -64,14 +64,6 @@ class Strategy:
             return self._distribution.device_mesh.devices.size
         return self._distribution.num_replicas_in_sync
 
-    def check_batch(self, recipe):
-        """Checks that a recipe's batch divides among devices and micro-batches.
-
-        Raises:
-            UserError: it does not.
-        """
-        check_batch(recipe, self.device_count)
-
     def feed(self, batches):
         """What ``fit`` takes: each process' ``batches`` are its own rows of the global batches."""
         if processes.count() == 1 or keras.backend.backend() == "jax":
@@ -94,7 +86,15 @@ class Strategy:
 
 
 def check_batch(recipe, device_count):
-    """See ``Strategy.check_batch``."""
+    """Checks that a recipe's batch divides among devices and micro-batches.
+
+    Args:
+        recipe: a ``Recipe``.
+        device_count: int. The devices that share a batch, as ``Strategy.device_count``.
+
+    Raises:
+        UserError: it does not.
+    """
     # The replicas of one process can take unequal numbers of rows.
     unequal = keras.backend.backend() == "tensorflow" and processes.count() == 1
     divisor = recipe.accumulate
@@ -186,55 +186,3 @@ def _tpu():
             " KERAS_BACKEND=jax, which trains on any"
         )
     return strategy
-
-
-def device_kind():
-    """What kind of device Keras computes on: "CPU", "NVIDIA H100 80GB HBM3", "TPU v5 lite" ..."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        kind = jax.local_devices()[0].device_kind
-        return "CPU" if kind == "cpu" else kind
-
-    import tensorflow as tf
-
-    if on_tpu():
-        return "TPU"
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return "CPU"
-    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-
-
-def on_tpu():
-    """Whether the strategy at hand is ``TPUStrategy``."""
-    import tensorflow as tf
-
-    return isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
-
-
-GPU_FILES = "/dev/nvidia[0-9]*"
-INSTALL = {
-    "tensorflow": 'pip install "tensorflow[and-cuda]"',
-    "jax": 'pip install "jax[cuda12]"',
-}
-
-
-def unused_gpu(root="/"):
-    """A line that says how to use a GPU that is present and that Keras' backend does not use; None
-    if there is none.
-
-    Args:
-        root: the folder whose ``dev`` has the devices' files.
-    """
-    present = sorted(pathlib.Path(root).glob(GPU_FILES.lstrip("/")))
-    if not present or device_kind() != "CPU":
-        return None
-
-    backend = keras.backend.backend()
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return "an NVIDIA GPU is present, and CUDA_VISIBLE_DEVICES hides it: unset that to use it"
-    return (
-        f"an NVIDIA GPU is present, and {backend} cannot use it, so training runs on the CPU:"
-        f" {INSTALL[backend]}"
-    )

@@ -12,6 +12,7 @@ from keras_deit.evaluation.batches import labeled_batches
 from keras_deit.evaluation.inference import predictor
 from keras_deit.utils import tables
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.progress import progress_bar
 from keras_deit.utils.validation import rows_are_probabilities
 
 HEADS = ("class", "distillation")
@@ -68,7 +69,7 @@ def evaluate(model, batches, verbose=0, before_batch=None):
             Labels are (batch, num_classes), 1 for a right class and else 0, as in
             ``data.evaluation`` and ``data.images``, or integers (batch,) from 0, one per image.
             Weights are (batch,).
-        verbose: int. 1 shows a progress bar. Default 0.
+        verbose: int. 1 shows the progress: a bar on a terminal, else lines. Default 0.
         before_batch: a function without arguments, called before each batch; default None.
 
     Returns:
@@ -94,7 +95,7 @@ def evaluate(model, batches, verbose=0, before_batch=None):
     info = getattr(batches, "info", None)
     _check_processes(info)
     predict = predictor(model) if isinstance(model, keras.Model) else model
-    bar = keras.utils.Progbar(info.steps if info else None, verbose=verbose)
+    bar = progress_bar(info.steps if info else None, "batch", verbose=verbose)
 
     results = []
     with user_errors(batches):

@@ -7,7 +7,7 @@ from importlib import metadata
 
 import keras
 
-from keras_deit.distribution.strategies import unused_gpu
+from keras_deit.distribution.devices import unused_gpu
 from keras_deit.evaluation import plots
 from keras_deit.training.from_recipe import learning_rate
 from keras_deit.utils.files import atomic_write_text

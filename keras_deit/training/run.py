@@ -10,10 +10,11 @@ from keras_deit.configs.recipes import RECIPES
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.data.pipeline import user_errors
 from keras_deit.distribution import Strategy, processes
+from keras_deit.distribution.strategies import check_batch
 from keras_deit.training import from_recipe, report
 from keras_deit.training.callbacks import RunCallback
 from keras_deit.training.data_identity import describe
-from keras_deit.training.progress_display import progress_display
+from keras_deit.training.progress_display import ProgressDisplay
 from keras_deit.training.signals import StopRequest
 from keras_deit.training.workdir import check_data_of_plan, open_workdir
 from keras_deit.utils import logs
@@ -108,7 +109,7 @@ class _Run:
             effective = effective_recipe(self.recipe, training.info)
 
             # 4. The model, compiled.
-            self.strategy.check_batch(effective)
+            check_batch(effective, self.strategy.device_count)
             model = from_recipe.build(
                 effective, training.class_names, training.steps, teacher=teacher
             )
@@ -210,7 +211,7 @@ class _Run:
         unreadable = {}
 
         def fit(batches, first_step, last_epoch):
-            display = progress_display(self.recipe.epochs, batches.steps, first_step)
+            display = ProgressDisplay(self.recipe.epochs, batches.steps, first_step)
             with user_errors(batches):
                 model.fit(
                     self.strategy.feed(batches),
@@ -219,7 +220,7 @@ class _Run:
                     epochs=last_epoch,
                     shuffle=False,  # the data comes in its own order; Keras would warn otherwise
                     verbose=0,
-                    callbacks=[callback, display] if logs.verbose() else [callback],
+                    callbacks=[callback, display],
                 )
             unreadable.update(batches.info.unreadable)
 

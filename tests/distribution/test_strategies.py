@@ -180,8 +180,8 @@ def test_a_batch_smaller_than_the_number_of_replicas_is_refused(tiny, monkeypatc
 
 
 def test_a_batch_must_divide_among_devices(monkeypatch):
-    Strategy("single").check_batch(recipe("digits_none", "batch_size=60"))
     check_batch = strategies.check_batch
+    check_batch(recipe("digits_none", "batch_size=60"), Strategy("single").device_count)
     check_batch(recipe("digits_none", "batch_size=60"), 8)  # MirroredStrategy divides unequally
     with pytest.raises(
         kd.UserError, match="in 2 micro-batches on 8 devices: expected a multiple of 16"
