@@ -152,7 +152,7 @@ class Distillation:
         Raises:
             UserError: they do not.
         """
-        if getattr(student, "image_size", None) is None:  # as a convnet's
+        if not student.supports_distillation:
             raise UserError(
                 f"{type(student).__name__} cannot be distilled: expected a DeiT student"
             )
@@ -195,7 +195,7 @@ class Distillation:
         if shared:
             raise UserError(
                 f"teacher {name} shares {len(shared)} variables with the student, {shared[0]} among"
-                " them: expected a teacher with weights of its own, such as"
+                " them: expected a teacher with separate weights, such as"
                 " keras.models.clone_model makes"
             )
 

@@ -36,6 +36,9 @@ class DistillationTrainer(BackendTrainer, TrainerHooks):
     their mean.
     """
 
+    # bool. Whether the model can be a student: teachers are checked on images of its one size.
+    supports_distillation = False
+
     distillation = None
     accumulate = 1
 

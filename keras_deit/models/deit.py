@@ -55,6 +55,7 @@ class DeiT(ImageClassifier):
     """
 
     supports_accumulation = True
+    supports_distillation = True
     has_attention = True
     block_suffix = "attn.qkv.weight"
     timm_arguments: ClassVar[dict[str, str]] = {

@@ -70,6 +70,7 @@ def test_attributes_of_the_families():
         True,
     )
     assert (regnety.image_size, regnety.has_attention) == (None, False)
+    assert (deit.supports_distillation, regnety.supports_distillation) == (True, False)
     assert not regnety.supports_accumulation  # its statistics are those of a batch
     assert (deit.distilled, MODELS["plain"]().distilled, regnety.distilled) == (True, False, False)
     assert deit.has_attention == hasattr(deit, "attention_maps")
