@@ -14,7 +14,7 @@ class EpochCursor:
     A run is one long sequence of positions, ``length`` of them per epoch. A pass covers those from
     ``next`` to the end of that epoch. ``next`` moves on to the following epoch when the last batch
     of an epoch is handed to the consumer. So a pass that is left early is begun anew, which Keras'
-    ``fit``, ``MirroredStrategy`` and JAX need: they open iterators of their own to look at shapes,
+    ``fit``, ``MirroredStrategy`` and JAX need: they open further iterators to look at shapes,
     and drop them.
 
     Three simpler ways do not work. Making the last batch says nothing: batches are made ahead of

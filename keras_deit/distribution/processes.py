@@ -127,7 +127,7 @@ def _join_tensorflow():
         resolver = resolvers.TFConfigClusterResolver()
     elif "SLURM_STEP_NODELIST" in os.environ:
         resolver = resolvers.SlurmClusterResolver(
-            # A range of its own for each job, below the ports that systems hand out.
+            # A separate range for each job, below the ports that systems hand out.
             port_base=10_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20_000,
             # Slurm gives a task its GPUs; with a smaller number the resolver asks nvidia-smi.
             gpus_per_node=1024,

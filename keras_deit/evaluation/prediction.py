@@ -18,7 +18,7 @@ def predict(model, paths, image_size=None, crop=0.875):
     """Class probabilities of each image: the softmax of the mean of the heads' logits.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``.
+        model: an ``ImageClassifier``.
         paths: iterable of ``pathlib.Path``. The image files.
         image_size: int or (height, width), in pixels. Default: the model's own.
         crop: float in [0.05, 1]. Center-crop ratio. Default 0.875.

@@ -62,8 +62,8 @@ def evaluate(model, batches, verbose=0, before_batch=None):
     1, as after a softmax, and else as logits, of which log-probabilities are a special case.
 
     Args:
-        model: a ``DeiT``, any other Keras classifier, which then has a class head alone, or the
-            ``predictor`` of either.
+        model: an ``ImageClassifier``, any other Keras classifier, which then has only a class head,
+            or the ``predictor`` of either.
         batches: images and labels, or images, labels and sample weights: a pair or triple of
             arrays, or a ``tf.data.Dataset``, ``PyDataset`` or other iterable of batches of them.
             Labels are (batch, num_classes), 1 for a right class and else 0, as in

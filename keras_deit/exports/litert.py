@@ -38,7 +38,7 @@ FOREIGN_PREFIXES = ("Flex", "CUSTOM")  # of operations that are TensorFlow's, or
 
 
 def write(model, path, settings):
-    """Writes the file, with LiteRT's own operations alone.
+    """Writes the file, with only LiteRT's own operations.
 
     Input and outputs are float32: normalized images (batch, height, width, 3), ``logits`` and, if
     the settings ask for it, ``attention``. A file for any batch size begins with one image;
@@ -48,7 +48,7 @@ def write(model, path, settings):
     the file, as is usual for LiteRT: ``unzip model.tflite`` finds them.
 
     Args:
-        model: a float32 ``DeiT`` or ``RegNetY``.
+        model: a float32 ``ImageClassifier``.
         path: ``pathlib.Path`` of the file.
         settings: ``ExportSettings``.
 

@@ -1,4 +1,4 @@
-"""The layers of a DeiT, on ``keras.ops`` alone, under the published parameter names.
+"""The layers of a DeiT, only on ``keras.ops``, under the published parameter names.
 
 Shapes: ``batch`` images become ``tokens`` vectors of ``width`` numbers. Initial values are the
 published ones (timm ``vision_transformer.py``): matrices, tokens and position embedding
@@ -245,7 +245,7 @@ class DropPath(keras.layers.Layer):
     def call(self, x, training=False):
         if not training or not self.rate:
             return x
-        # One number per image; each replica has numbers of its own.
+        # One number per image; each replica draws different numbers.
         keep = uniform(ops.shape(x)[0], self.seeds.next(), replicas.index()) >= self.rate
         keep = ops.reshape(ops.cast(keep, x.dtype), (-1,) + (1,) * (len(x.shape) - 1))
         return x * keep / (1 - self.rate)

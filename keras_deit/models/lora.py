@@ -32,7 +32,7 @@ class Adaptable:
             store[variable.name] = variable
 
     def load_own_variables(self, store):
-        if f"{ADAPTER}a" in set(store.keys()):  # a store has keys, and no __contains__ of its own
+        if f"{ADAPTER}a" in set(store.keys()):  # a store has keys, and no __contains__
             for variable in self.weights:
                 variable.assign(store[variable.name])
             return

@@ -16,7 +16,7 @@ from keras_deit.utils.validation import positive_integers
 class GroupedConv2D(keras.layers.Layer):
     """A 3x3 convolution over channel groups, without bias, zero-padded by one on every side.
 
-    Each group is a plain convolution of its own: TensorFlow has no grouped kernel for the CPU and
+    Each group is a separate plain convolution: TensorFlow has no grouped kernel for the CPU and
     its substitute is 20 to 50 times slower in training. The kernel has the layout of
     ``Conv2D(groups=...)``: (3, 3, group width, channels).
 
@@ -131,7 +131,7 @@ class YBlock(keras.layers.Layer):
         y = ops.relu(self.bn1(self.conv1(x), training=training))
         y = ops.relu(self.bn2(self.conv2(y), training=training))
 
-        # Casts matter if layers have dtype policies of their own.
+        # Casts matter if layers have different dtype policies.
         gate = ops.cast(self.excite(self.squeeze(ops.mean(y, axis=(1, 2)))), y.dtype)
         y = y * ops.expand_dims(ops.expand_dims(gate, 1), 1)
 
@@ -314,7 +314,7 @@ def _strided(shape, strides, channels):
 
 
 def _padding(dtype):
-    # With a name of its own: Keras would number it, and policies are saved by name.
+    # With a fixed name: Keras would number it, and policies are saved by name.
     return keras.layers.ZeroPadding2D(1, data_format="channels_last", name="pad", dtype=dtype)
 
 

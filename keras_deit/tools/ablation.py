@@ -30,7 +30,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
-    """Trains and scores every method with every seed, in processes of their own.
+    """Trains and scores every method with every seed, in separate processes.
 
     Finished runs are not repeated. Progress is that of all runs together.
 
@@ -66,7 +66,7 @@ def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
     cores = os.cpu_count()
     spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
     if not processes:
-        # In a process of its own, as JAX would keep an accelerator's memory in this one.
+        # In a separate process, as JAX would keep an accelerator's memory in this one.
         with ProcessPoolExecutor(1, spawn) as pool:
             accelerators = pool.submit(_accelerators).result()
         processes = 1 if accelerators else min(cores, MAX_PROCESSES)
@@ -191,7 +191,7 @@ def _start_process(threads):
 
 
 def _accelerators():
-    """In a process of its own: the names of the devices that are not CPUs."""
+    """In a separate process: the names of the devices that are not CPUs."""
     return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
 
 

@@ -69,7 +69,7 @@ def recipe_for(variant, images, chips):
     return dataclasses.replace(
         STUDENTS[variant],
         batch_size=images * chips,
-        mix_group=0,  # it concerns the data alone, and does not divide every batch
+        mix_group=0,  # it concerns only the data, and does not divide every batch
         precision="mixed_bfloat16",
     )
 

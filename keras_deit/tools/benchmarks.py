@@ -46,7 +46,7 @@ print(seconds, int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) / 1024)
 
 def loading(variant="deit_base_distilled_patch16_224"):
     """Prints the seconds and memory that it takes to load a safetensors file of random weights,
-    compared with building the model alone. Each is measured in a process of its own.
+    compared with only building the model. Each is measured in a separate process.
 
     Args:
         variant: str. A row of ``VARIANTS``. Default "deit_base_distilled_patch16_224".

@@ -34,7 +34,7 @@ def train(recipe, workdir, data_dir=None, quiet=False):
     ``metrics.csv`` (a row per epoch), ``tensorboard/``, ``checkpoints/``, ``best.keras`` (by
     validation accuracy), ``last.keras``, ``average.keras`` (if the recipe has a moving average of
     the weights), ``scores.json`` (by weights and head), ``report.md`` and ``curves.png``; and, if
-    the teacher is a recipe, ``teacher/``, a workdir of its own.
+    the teacher is a recipe, ``teacher/``, its workdir.
 
     Args:
         recipe: a ``Recipe``.
@@ -87,12 +87,12 @@ class _Run:
 
     def train(self):
         """The steps of a run, in the only order that works."""
-        # 1. The teacher, a run of its own if it is a recipe, under the same strategy. It may train
+        # 1. The teacher, a separate run if it is a recipe, under the same strategy. It may train
         # for days, so what is wrong with the student's recipe is found before.
         from_recipe.check(self.recipe)
         teacher = self.train_teacher()
 
-        # 2. Downloads, by one process alone; models are made by all of them together.
+        # 2. Downloads, by only one process; models are made by all of them together.
         with processes.first_process_first():
             from_recipe.fetch(self.recipe)
 
@@ -228,7 +228,7 @@ class _Run:
             logs.info(f"Resuming at epoch {progress.epoch + 1}, step {progress.step}")
             training = self.training_batches(progress.epoch, progress.step)
 
-        # The rest of an epoch is shorter than those after it: a fit of its own.
+        # The rest of an epoch is shorter than those after it: a separate fit.
         if progress.step:
             fit(training, progress.step, last_epoch=progress.epoch + 1)
             training = self.training_batches(progress.epoch)

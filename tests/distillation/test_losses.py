@@ -175,7 +175,7 @@ def test_a_student_of_one_class_is_refused(kind):
 
 
 class Halved(kd.DeiT):
-    """A subclass with an output of its own."""
+    """A subclass with another output."""
 
     def call(self, images, training=False):
         return super().call(images, training=training) / 2

@@ -1,4 +1,4 @@
-"""What replicas share and what they do not. Each case has a process of its own."""
+"""What replicas share and what they do not. Each case starts a separate process."""
 
 import os
 import subprocess

@@ -78,7 +78,7 @@ def test_xla_compiles_the_whole_step_with_static_shapes(tiny):
     step = tf.function(lambda *batch: tiny.train_step(batch), jit_compile=True, autograph=False)
     program = step.experimental_get_compiler_ir(*map(tf.constant, (images, labels)))(stage="hlo")
     assert program.count(" dot(") > 30
-    assert "<=" not in program  # a size that is known at run time alone
+    assert "<=" not in program  # a size that is known only at run time
 
 
 def test_logical_devices_cannot_be_made_after_tensorflow_has_begun():
