@@ -93,7 +93,7 @@ def _convert(converter, settings):
     if settings.quantize == "none":
         return converter.convert()
 
-    # Alone, this stores int8 weights and quantizes activations dynamically.
+    # By itself, this stores int8 weights and quantizes activations dynamically.
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if settings.quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
@@ -107,11 +107,11 @@ def _convert(converter, settings):
     # With it, activations are quantized by the ranges that they have on these images.
     converter.representative_dataset = calibration_batches
     if settings.higher_precision == INT8_PRODUCTS:
-        return _convert_products_alone(converter, calibration_batches)
+        return _convert_only_products(converter, calibration_batches)
     return converter.convert()
 
 
-def _convert_products_alone(converter, calibration_batches):
+def _convert_only_products(converter, calibration_batches):
     """The file's bytes, with all operations in float32 but the layers' matrix products."""
     import tensorflow as tf
 

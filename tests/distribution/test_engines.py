@@ -103,19 +103,19 @@ def test_wrong_engines_fail_the_comparison(results, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("own", "says"),
+    ("own", "message"),
     [
         ("pass", "PerReplica"),
         ("def _maybe_symbolic_build(self, **batch): pass", "Invalid reduction dimension"),
     ],
     ids=["_maybe_symbolic_build", "_make_function"],
 )
-def test_keras_still_needs_our_overrides_for_several_workers(own, says):
+def test_keras_still_needs_our_overrides_for_several_workers(own, message):
     """When one of these passes, Keras does it right, and our method of that name can go."""
     argv = [sys.executable, "-c", PLAIN.format(own=own)]
     ended = run_together([(argv, environ) for environ in environments("tensorflow")])
     assert all(process.returncode for process in ended)
-    assert any(says in process.stderr for process in ended), ended[0].stderr[-2000:]
+    assert any(message in process.stderr for process in ended), ended[0].stderr[-2000:]
 
 
 def test_distance_is_the_largest_of_all_weights():

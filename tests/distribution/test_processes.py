@@ -57,16 +57,16 @@ except UserError as error:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("what", "says"),
+    ("what", "message"),
     [("recipe", "not the same recipe in all 2"), ("folder", "not the same folder")],
 )
-def test_differing_processes_are_all_refused(tmp_path, what, says):
+def test_differing_processes_are_all_refused(tmp_path, what, message):
     argv = [sys.executable, "-c", DIFFER, what, str(tmp_path)]
     commands = [
         ([*argv, str(index)], environ) for index, environ in enumerate(environments("tensorflow"))
     ]
     for process in run_together(commands):
-        assert says in process.stdout, process.stderr[-2000:]
+        assert message in process.stdout, process.stderr[-2000:]
 
 
 @pytest.mark.slow

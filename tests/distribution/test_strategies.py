@@ -88,7 +88,7 @@ def test_logical_devices_cannot_be_made_after_tensorflow_has_begun():
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"optimizer": keras.optimizers.AdamW(clipnorm=1.0)}, "Keras' clipping"),
         (
@@ -106,10 +106,12 @@ def test_logical_devices_cannot_be_made_after_tensorflow_has_begun():
         ),
     ],
 )
-def test_what_keras_computes_incorrectly_with_replicas_is_refused(tiny, monkeypatch, options, says):
+def test_what_keras_computes_incorrectly_with_replicas_is_refused(
+    tiny, monkeypatch, options, message
+):
     tiny.compile(**{"optimizer": "sgd", "loss": "mse", **options})  # one has it
     monkeypatch.setattr(replicas, "count", lambda: 2)
-    with pytest.raises(kd.UserError, match=f"several replicas cannot train with {says}"):
+    with pytest.raises(kd.UserError, match=f"several replicas cannot train with {message}"):
         tiny.compile(**{"optimizer": "sgd", "loss": "mse", **options})
 
 
