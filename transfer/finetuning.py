@@ -169,7 +169,7 @@ def check_start_file(start, workdir):
     path = pathlib.Path(workdir) / "start.sha256"
     digest = sha256(start)
     if path.exists() and path.read_text() != digest:
-        raise kd.UserError(f"{start} has changed since the run in {workdir} began: use another")
+        raise kd.UserError(f"{start} has changed since the run in {workdir} began: choose another")
 
     if not processes.index():
         atomic_write_text(path, digest)
@@ -261,7 +261,7 @@ def _save_start(model, path):
         if not processes.index():
             atomic_write(path, float32_copy(model).save)
     elif not _same_model(kd.load(path), model):
-        raise kd.UserError(f"{path} holds another model: use another workdir")
+        raise kd.UserError(f"{path} holds another model: choose another workdir")
 
     return str(path)
 

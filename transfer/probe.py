@@ -81,7 +81,7 @@ def probe_recipe(task_recipe, workdir, data_dir=None):
     if path.exists():
         earlier = json.loads(path.read_text())
         if earlier["recipe"] != fields:
-            raise kd.UserError(f"{path} belongs to another recipe: use another workdir")
+            raise kd.UserError(f"{path} belongs to another recipe: choose another workdir")
         return earlier["scores"]
 
     prepare(task_recipe, workdir, data_dir)

@@ -29,7 +29,7 @@ def predict(model, paths, image_size=None, crop=0.875):
         file that cannot be read it is (path, None, reason), the reason a str.
 
     Raises:
-        UserError: the model takes images of any size, and there is no ``image_size``.
+        UserError: the model takes images of any size, and no ``image_size`` is given.
 
     Example:
         >>> import keras_deit as kd
@@ -42,7 +42,7 @@ def predict(model, paths, image_size=None, crop=0.875):
     """
     size = image_size or getattr(model, "image_size", None)
     if size is None:
-        raise UserError("a model of images of any size: expected image_size, in pixels")
+        raise UserError(f"{model.name} takes images of any size: give image_size, in pixels")
     size = height_and_width(size)
     predict_logits = predictor(model)
 

@@ -21,7 +21,7 @@ SMALLEST = 1e-30  # probability, so that its logarithm is finite
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one head. Each mean is weighted by the sample weights, if there are some.
+    """Scores of one head. Each mean is weighted by the sample weights, if there are any.
 
     Attributes:
         top1: float. Fraction of images whose highest output is a right class.
@@ -77,7 +77,7 @@ def evaluate(model, batches, verbose=0, before_batch=None):
         "fused", the mean of the heads' logits.
 
     Raises:
-        UserError: no image has a label and a weight; the arrays are no images with labels of the
+        UserError: no image has a label and a weight; the arrays are not images with labels of the
             model's classes; or ``batches`` hold a fraction of the images, and it is unknown which
             processes have the others.
 

@@ -1,4 +1,4 @@
-"""From a model to a file that its own runtime has loaded again and that agrees with the model."""
+"""Export: a model's file, loaded again in its runtime and compared with the model."""
 
 import functools
 import pathlib
@@ -198,7 +198,7 @@ def _reference(model, copy):
     if not is_float32(copy):
         raise UserError(
             f"a {type(model).__name__} of dtype float32 has layers of another dtype, and cannot be"
-            " compared: expected that all its layers are given its dtype_policy"
+            " compared: give all its layers its dtype_policy"
         )
     return copy
 

@@ -34,7 +34,7 @@ SENSITIVE_TO_INT8 = (
     "TRANSPOSE",
     "UNPACK",
 )
-FOREIGN_PREFIXES = ("Flex", "CUSTOM")  # of operations that are TensorFlow's, or no one's
+FOREIGN_PREFIXES = ("Flex", "CUSTOM")  # of operations that are TensorFlow's, or custom
 
 
 def write(model, path, settings):

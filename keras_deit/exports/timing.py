@@ -1,4 +1,4 @@
-"""Latency of functions that are to be compared."""
+"""Latencies of functions, measured in turn."""
 
 import statistics
 import time

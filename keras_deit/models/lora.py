@@ -63,7 +63,7 @@ class Conv2D(Adaptable, keras.layers.Conv2D):
 
 @contextlib.contextmanager
 def adapters_merged(model):
-    """Within it, a model's layers save their kernels with the adapters merged into them."""
+    """A context in which a model's layers save their kernels with the adapters merged into them."""
     layers = [layer for layer in all_layers(model) if isinstance(layer, Adaptable)]
     for layer in layers:
         layer.merges_adapter = True

@@ -276,7 +276,7 @@ class RegNetY(ImageClassifier):
         }
 
     def timm_config(self):
-        # timm's RegNets take no shape as arguments: only the published one has a name there.
+        # timm's RegNets take no widths and depths as arguments: only the published one has a name.
         row = VARIANTS["regnety_160"]
         shape = (self.stem_width, self.depths, self.widths, self.group_width, self.se_ratio)
         if shape != (row.stem, row.depths, row.widths, row.group_width, 0.25):

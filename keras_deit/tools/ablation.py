@@ -43,8 +43,8 @@ def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
         data_dir: str or path. Where TFDS keeps its datasets. Default None, TFDS' own folder.
         split: str. The split that scores are taken on. Default "test".
         processes: int. Number of runs at a time. Default None: one with an accelerator, else one
-            for each core and at most ``MAX_PROCESSES``. A model of this size leaves a second core
-            idle.
+            for each core and at most ``MAX_PROCESSES``. Models as small as the digits' leave a
+            second core idle.
 
     Returns:
         A list of dicts with ``COLUMNS``, by seed and method: accuracies in [0, 1], None for a head

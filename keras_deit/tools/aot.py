@@ -126,7 +126,8 @@ def unknown_topology(topology, error):
     if status != "INVALID_ARGUMENT":
         raise error
     return UserError(
-        f"topology {topology!r}: expected one that libtpu knows, as v5e:2x2 or v5e:4x4: {message}"
+        f"topology {topology!r}: expected one that libtpu knows, such as v5e:2x2 or v5e:4x4:"
+        f" {message}"
     )
 
 

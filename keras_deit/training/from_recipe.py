@@ -79,7 +79,7 @@ def loss(recipe=None):
     sample weights, so that zero-weight images do not count.
 
     Args:
-        recipe: taken for symmetry with ``optimizer``; every recipe has this loss.
+        recipe: ignored, as every recipe has this loss; ``optimizer`` takes one too.
 
     Example:
         >>> import keras_deit as kd
@@ -98,7 +98,7 @@ def fetch(recipe):
 
 @contextlib.contextmanager
 def precision(recipe):
-    """Within it, models are made with the recipe's dtype policy."""
+    """A context in which models are made with the recipe's dtype policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:

@@ -51,7 +51,7 @@ def make_plan(recipe, effective, data, model, training, validation, strategy):
         "optimizer": _optimizer_text(effective),
         "teacher": _teacher_text(effective),
         "precision": recipe.precision,
-        "engine": f"{keras.backend.backend()}, {_xla_text(model)}",
+        "backend": f"{keras.backend.backend()}, {_xla_text(model)}",
         "checkpoints": f"every {recipe.save_minutes:g} minutes, or less often if that takes over"
         f" 5 % of the time; the last {recipe.keep} are kept",
     }

@@ -74,7 +74,7 @@ def test_processes_evaluate_all_images_in_as_many_batches(data_dir):
 
 
 def test_eval_crop_is_the_center_crop_ratio(data_dir):
-full, center = (
+    full, center = (
         next(iter(kd.data.evaluation(recipe("digits_none", f"eval_crop={crop}"), data_dir)))[0]
         for crop in (1, 0.5)
     )

@@ -126,7 +126,7 @@ def test_invalid_jax_processes_are_refused(monkeypatch, addresses, count, index)
         processes._jax_environment()
 
 
-def test_a_worker_cannot_join_after_tensorflow_has_begun(monkeypatch, tiny):
+def test_a_worker_cannot_join_after_tensorflow_was_used(monkeypatch, tiny):
     tiny(np.zeros((1, 24, 16, 3)))
     monkeypatch.setenv("TF_CONFIG", CLUSTER % 0)
     with pytest.raises(kd.UserError, match=r"cannot join the other workers: .*program startup"):
@@ -140,7 +140,7 @@ def test_one_process_merges_to_its_own_array():
     np.testing.assert_array_equal(processes.gather(5), [5])
 
 
-def test_a_lost_process_is_told_from_other_errors(monkeypatch):
+def test_a_lost_process_is_distinguished_from_other_errors(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
     for text in ("a\n Gloo AllGather failed: Read error: Connection reset by peer", "UNAVAILABLE"):
         with pytest.raises(ProcessLost, match=r"another process ended .* in here") as error:  # noqa: SIM117

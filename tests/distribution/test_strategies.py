@@ -81,7 +81,7 @@ def test_xla_compiles_the_whole_step_with_static_shapes(tiny):
     assert "<=" not in program  # a size that is known only at run time
 
 
-def test_logical_devices_cannot_be_made_after_tensorflow_has_begun():
+def test_logical_devices_cannot_be_made_after_tensorflow_was_used():
     tf.zeros(())
     with pytest.raises(kd.UserError, match="expected several GPUs, or a process that has not used"):
         Strategy("mirrored")
