@@ -1,4 +1,4 @@
-"""What a file says about itself, so that it can be used without this package."""
+"""The metadata of an exported file, so that it can be used without this package."""
 
 import json
 

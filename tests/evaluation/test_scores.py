@@ -150,8 +150,11 @@ def test_images_of_weight_zero_do_not_count(identity):
         ((LOGITS, np.array([0, 1, 2, 0.5])), r"labels \(4,\) of 4 images: expected \(4, 7\)"),
         ((LOGITS, np.array(list("abcd"))), r"labels \(4,\) of 4 images"),
         ((LOGITS, np.zeros((4, 6))), r"labels \(4, 6\) of 4 images: expected \(4, 7\), as the"),
-        ((LOGITS, np.zeros(3, int)), r"a batch of shapes \(4, 7\), \(3,\): expected a label"),
-        ((LOGITS, np.zeros(4, int), np.ones((4, 2))), r"\(4, 2\): expected a label, and a weight"),
+        ((LOGITS, np.zeros(3, int)), r"a batch of shapes \(4, 7\), \(3,\): expected one label"),
+        (
+            (LOGITS, np.zeros(4, int), np.ones((4, 2))),
+            r"\(4, 2\): expected one label for each image, and one",
+        ),
         ([LOGITS, LOGITS, LOGITS, LOGITS], "a batch of 4 arrays: expected images and labels"),
         ({"images": LOGITS}, "a batch of <class 'dict'>: expected images and labels"),
     ],

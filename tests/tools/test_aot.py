@@ -104,7 +104,9 @@ def test_an_unknown_topology_is_a_users_error(topology):
     error = aot.unknown_topology(
         topology, jax.errors.JaxRuntimeError(f"INVALID_ARGUMENT: {message}")
     )
-    assert str(error).startswith(f"topology '{topology}': expected one that libtpu knows, as v5e")
+    assert str(error).startswith(
+        f"topology '{topology}': expected one that libtpu knows, such as v5e"
+    )
     assert str(error).endswith(message)
 
 
