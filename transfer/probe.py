@@ -81,7 +81,9 @@ def probe_recipe(task_recipe, workdir, data_dir=None):
     if path.exists():
         earlier = json.loads(path.read_text())
         if earlier["recipe"] != fields:
-            raise kd.UserError(f"{path} belongs to another recipe: choose another workdir")
+            raise kd.UserError(
+                f"{path} was written with a different recipe: choose another workdir"
+            )
         return earlier["scores"]
 
     prepare(task_recipe, workdir, data_dir)

@@ -17,9 +17,10 @@ class EpochCursor:
     ``fit``, ``MirroredStrategy`` and JAX need: they open further iterators to look at shapes,
     and drop them.
 
-    Three simpler ways do not work. Making the last batch says nothing: batches are made ahead of
-    time. ``__iter__`` of a subclass of ``tf.data.Dataset`` is never called by ``MirroredStrategy``,
-    which copies the graph; so both ends of a pass are Python functions inside the graph.
+    Three simpler ways do not work. The making of the last batch is no sign of its use: batches are
+    made ahead of time. ``__iter__`` of a subclass of ``tf.data.Dataset`` is never called by
+    ``MirroredStrategy``, which copies the graph; so both ends of a pass are Python functions inside
+    the graph.
     ``Dataset.from_generator`` has such ends, but after one has run, TensorFlow 2.21 trains at half
     the speed.
 

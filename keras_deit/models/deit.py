@@ -7,7 +7,8 @@ from keras import ops
 
 from keras_deit.distillation.trainer import fuse
 from keras_deit.models.base import ImageClassifier
-from keras_deit.models.deit_layers import EPSILON, Block, Dropout, PatchEmbedding, TokenEmbedding
+from keras_deit.models.deit_layers import EPSILON, Block, PatchEmbedding, TokenEmbedding
+from keras_deit.models.dropout import Dropout
 from keras_deit.models.lora import Dense
 from keras_deit.models.policies import build_layer
 from keras_deit.utils.errors import UserError

@@ -34,7 +34,7 @@ def make_plan(recipe, effective, data, model, training, validation, strategy):
         strategy: the ``Strategy`` it trains on.
 
     Returns:
-        A dict of "recipe", the fields that were asked for; "data"; "run", what they amount to, as
+        A dict of "recipe", the fields that were asked for; "data"; "run", what they imply, as
         texts by title; and "versions". JSON can hold it.
     """
     run = {

@@ -57,7 +57,7 @@ except kd.UserError as error:
 MASKS = (
     START
     + """
-from keras_deit.models.deit_layers import DropPath
+from keras_deit.models.dropout import DropPath
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     layer = DropPath(0.5)
