@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_deit.configs.preprocessing import as_preprocessing
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.models.base import LORA, ImageClassifier
 from keras_deit.models.factory import family_named, family_names, family_of, variant_fields
@@ -172,6 +173,7 @@ def _description(kind, values):
         fields["image_size"] = list(height_and_width(fields["image_size"]))
     if fields["class_names"] is not None:
         fields["class_names"] = list(class_name_tuple(fields["class_names"], fields["num_classes"]))
+    fields["preprocessing"] = as_preprocessing(fields["preprocessing"]).fields
 
     # A hostile file may give any JSON: what these sizes are computed from has to be numbers.
     sizes = [side for shape in kind.parameter_shapes(fields).values() for side in shape]
@@ -231,6 +233,9 @@ def _of_timm_config(path):
         renamed = family_of(variant).timm_arguments
         values = {renamed[name]: value for name, value in arguments.items() if name in renamed}
         values["num_classes"] = config["num_classes"]
+
+        pretrained = config.get("pretrained_cfg") or {}
+        values["preprocessing"] = {k: pretrained[k] for k in ("mean", "std") if k in pretrained}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return _description(family_of(variant), {**variant_fields(variant), **values})

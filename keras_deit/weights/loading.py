@@ -1,5 +1,6 @@
 """From a name or a file to a model: strict, at any resolution."""
 
+from keras_deit.configs.preprocessing import as_preprocessing
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.utils import logs
 from keras_deit.utils.errors import UserError
@@ -87,6 +88,10 @@ def load(
             grid=grid or (content or target).grid,
         )
 
+        # The features are of these images, whatever the heads are.
+        if content and "preprocessing" not in overrides:
+            model.preprocessing = as_preprocessing(content.fields["preprocessing"])
+
         # New heads have classes of their own.
         new_head = any(name.startswith(CLASS_HEAD) for name in fresh)
         if content and not new_head and "class_names" not in overrides:
@@ -127,5 +132,5 @@ def _new_model(path, target, overrides):
             f"{path}: a {kind.__name__} has no {min(unknown)!r}: expected one of"
             f" {', '.join(fields)}"
         )
-    fields = {**fields, "class_names": None, **overrides}
+    fields = {**fields, "class_names": None, "preprocessing": None, **overrides}
     return kind(**{name: value for name, value in fields.items() if name in target.fields})

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import Preprocessing
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.models.base import ImageClassifier
 from keras_deit.weights import describe
@@ -35,7 +36,9 @@ def built(monkeypatch):
 
 @pytest.fixture
 def model():
-    return kd.DeiT((24, 16), **TINY, drop_path=0.1, class_names=list("abcde"))
+    names = list("abcde")
+    half = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), upright=True)
+    return kd.DeiT((24, 16), **TINY, drop_path=0.1, class_names=names, preprocessing=half)
 
 
 def save(model, path):
@@ -77,7 +80,9 @@ def test_a_folder_of_timm_is_described_by_its_config(model, built, tmp_path):
     kd.save_pretrained(model, tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})  # as timm does
-    expected = {**model.fields, "drop_path": 0.0, "class_names": None}
+    preprocessing = {**model.preprocessing.fields, "upright": False}  # timm does not say
+    unsaid = {"drop_path": 0.0, "class_names": None, "preprocessing": preprocessing}
+    expected = {**model.fields, **unsaid}
     del built[:]
     assert describe(tmp_path).fields == describe(tmp_path / "model.safetensors").fields == expected
     assert not built
