@@ -23,12 +23,6 @@ def main():
         model = model_flags.load(image_size=size)
 
     batches = images(DATASET.value, SPLIT.value, DATA_DIR.value, size, CROP.value)
-    classes = getattr(model, "num_classes", None) or model.output_shape[-1]
-    if batches.num_classes != classes:
-        raise kd.UserError(
-            f"the model has {classes} classes and the data {batches.num_classes}: expected the same"
-        )
-
     scores = kd.evaluate(model, batches, verbose=1)
     shape = "x".join(map(str, size))
     count = f"{batches.info.images:,}"

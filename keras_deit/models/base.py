@@ -6,6 +6,7 @@ from typing import ClassVar
 import keras
 from keras import ops
 
+from keras_deit.configs.class_names import numbered, readable
 from keras_deit.configs.preprocessing import as_preprocessing
 from keras_deit.distillation.trainer import DistillationTrainer
 from keras_deit.models.lora import adapter_settings, adapters_merged, enable_adapters
@@ -100,8 +101,9 @@ class ImageClassifier(DistillationTrainer, keras.Model):
 
     @property
     def class_labels(self):
-        """Printable class names, a tuple of str; "class 0", "class 1" ... if there are none."""
-        return self.class_names or tuple(f"class {i}" for i in range(self.num_classes))
+        """Class names to print, a tuple of str: ImageNet's in English, even of a model that knows
+        them as synsets; "class 0", "class 1" ... if there are none."""
+        return readable(self.class_names or numbered(self.num_classes))
 
     @property
     def fields(self):

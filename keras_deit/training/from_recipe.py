@@ -131,7 +131,6 @@ def build(recipe, class_names, steps_per_epoch, teacher=None):
         keras.utils.set_random_seed(recipe.seed)
         model = _model(recipe, class_names)
 
-    _check_teacher_classes(recipe, teacher, model)
     _compile(recipe, model, teacher, steps_per_epoch)
     return model
 
@@ -209,15 +208,6 @@ def freeze(model, trainable):
     for layer in all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
-
-
-def _check_teacher_classes(recipe, teacher, model):
-    taught = getattr(teacher, "class_names", None)
-    if taught and taught != model.class_names:
-        raise UserError(
-            f"teacher {recipe.teacher} was trained on other classes ({', '.join(taught[:3])}, ...)"
-            f" than {recipe.dataset} has ({', '.join(model.class_names[:3])}, ...)"
-        )
 
 
 def _compile(recipe, model, teacher, steps_per_epoch):
