@@ -1,6 +1,5 @@
 """From a name or a file to a model: strict, at any resolution."""
 
-from keras_deit.configs.preprocessing import as_preprocessing
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.utils import logs
 from keras_deit.utils.errors import UserError
@@ -8,12 +7,14 @@ from keras_deit.utils.validation import class_name_tuple
 from keras_deit.weights import formats, keras_files
 from keras_deit.weights.assigning import assign
 from keras_deit.weights.descriptions import (
-    describe_content,
+    of_imagenet,
     of_variant,
     one_line_errors,
+    read_content,
     undescribed,
 )
 from keras_deit.weights.hub import download
+from keras_deit.weights.identify import what_it_is
 from keras_deit.weights.names import CLASS_HEAD
 from keras_deit.weights.sources import local_file, official_variant, verify_official
 
@@ -36,13 +37,15 @@ def load(
     Args:
         source: str or path. A published name (a row of ``VARIANTS``), downloaded once from the
             Hugging Face hub; or a file of any name: safetensors or a PyTorch ``.pth`` in timm's
-            (and the official) names, safetensors in transformers' names, ``.keras`` or
-            ``.weights.h5``; or a folder with ``model.safetensors`` in it. A ``.pth`` needs PyTorch.
+            (and the official) or transformers' names, ``.keras`` or ``.weights.h5``; or a folder
+            with ``model.safetensors`` in it, or its shards and their index. A ``.pth`` needs
+            PyTorch.
         variant: str or None. The row of ``VARIANTS`` that a file's weights belong to, needed if
-            the file does not say so itself (``.keras``, ``save_pretrained``, an official file
-            under its own name). Default None.
-        new_heads: bool. Initializes the heads anew, for the same number of classes too. Default
-            False.
+            neither the file says so (``.keras``, ``save_pretrained``, an official file under its
+            own name) nor the configuration of timm or transformers beside it. The number of
+            classes is the file's, not the row's. Default None.
+        new_heads: bool. Initializes the heads anew, for the same number of classes too; the file
+            needs none. Default False.
         change_tokens: bool. Allows distilled weights in a model without a distillation token, which
             then has the class head alone, and the reverse, which initializes that token and its
             head. Default False.
@@ -51,6 +54,8 @@ def load(
         cache_dir: str or path. The folder for downloads; None is the hub library's own.
         **overrides: any field of the row: ``image_size``, ``drop_path``, ``num_classes`` ... With
             another number of classes than the file's, the heads are initialized anew and printed.
+            ``class_names`` and ``preprocessing`` replace the file's, which are its own, those of
+            the configuration beside it, or ImageNet's.
 
     Returns:
         A ``DeiT`` or ``RegNetY``; of a ``.keras`` file, whatever Keras model is in it.
@@ -69,14 +74,23 @@ def load(
         >>> model.image_size, larger.image_size
         ((8, 8), (16, 24))
     """
-    path, variant = _locate(str(source), variant, cache_dir)
+    path, variant, published = _locate(str(source), variant, cache_dir)
     with one_line_errors(path):
-        content = describe_content(path, variant, overrides)
-        weights = _read(path, content, variant)
+        content = read_content(path, variant, overrides)
+        weights = _read(path, content.own, variant)
         if weights.model is not None and variant is None and not (overrides or new_heads):
             return weights.model
 
-        target = of_variant(variant) if variant else content or undescribed(path)
+        target = of_variant(variant, content.facts) if variant else content.own
+        target = target or undescribed(path, content)
+        if published:
+            target = of_imagenet(target)
+        elif not {"preprocessing"} & {*content.facts, *overrides}:
+            logs.info(
+                f"{path} does not say how images are normalized: taken to be by ImageNet's mean and"
+                " standard deviation, as for DeiT; if not, give preprocessing="
+            )
+
         model = _new_model(path, target, overrides)
         fresh = assign(
             path,
@@ -85,42 +99,40 @@ def load(
             other_heads="num_classes" in overrides,
             new_heads=new_heads,
             change_tokens=change_tokens,
-            grid=grid or (content or target).grid,
+            grid=grid or (content.own or target).grid,
+            hint=what_it_is(content.shapes),
         )
-
-        # The features are of these images, whatever the heads are.
-        if content and "preprocessing" not in overrides:
-            model.preprocessing = as_preprocessing(content.fields["preprocessing"])
 
         # New heads have classes of their own.
         new_head = any(name.startswith(CLASS_HEAD) for name in fresh)
-        if content and not new_head and "class_names" not in overrides:
-            model.class_names = class_name_tuple(content.fields["class_names"], model.num_classes)
+        if not new_head and "class_names" not in overrides:
+            model.class_names = class_name_tuple(target.fields["class_names"], model.num_classes)
     if fresh:
         logs.info(f"{path}: newly initialized: {', '.join(sorted(fresh))}")
     return model
 
 
 def _locate(source, variant, cache_dir):
-    """The path of a source's weights and the row of ``VARIANTS`` that they belong to, if known."""
+    """The path of a source's weights, the row of ``VARIANTS`` that they belong to, if known, and
+    whether they are the published ones."""
     if source in VARIANTS:
         if VARIANTS[source].published is None:
             raise UserError(f"{source} has no published weights: build it, or give a file")
-        return download(source, cache_dir), variant or source
+        return download(source, cache_dir), variant or source, True
 
     path = local_file(source)
     official = official_variant(path)
     if official:
         verify_official(path, official)
-    return path, variant or official
+    return path, variant or official, official is not None
 
 
-def _read(path, content, variant):
+def _read(path, own, variant):
     if formats.file_format(path) != formats.HDF5:
         return formats.read(path)
     # Keras fills a model of the file's own shape, whatever is asked for.
     with keras_files.weights_of(path, variant):
-        return formats.read(path, content.kind(**content.fields))
+        return formats.read(path, own.kind(**own.fields))
 
 
 def _new_model(path, target, overrides):
@@ -132,5 +144,5 @@ def _new_model(path, target, overrides):
             f"{path}: a {kind.__name__} has no {min(unknown)!r}: expected one of"
             f" {', '.join(fields)}"
         )
-    fields = {**fields, "class_names": None, "preprocessing": None, **overrides}
+    fields = {**fields, "class_names": None, **overrides}
     return kind(**{name: value for name, value in fields.items() if name in target.fields})

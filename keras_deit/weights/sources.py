@@ -7,9 +7,12 @@ from keras_deit.configs.variants import VARIANTS
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import sha256
 
+# The weights of a folder, as timm and transformers name them: the first that is there.
+FOLDER_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+
 
 def local_file(source):
-    """The weights file of a path: itself, or ``model.safetensors`` of a folder.
+    """The weights file of a path: itself, or the first of ``FOLDER_FILES`` in a folder.
 
     Raises:
         UserError: there is no such file.
@@ -17,7 +20,8 @@ def local_file(source):
     try:
         path = pathlib.Path(source)
         if path.is_dir():
-            path = path / "model.safetensors"
+            files = [path / name for name in FOLDER_FILES]
+            path = next((file for file in files if file.is_file()), files[0])
         exists = path.is_file()
     except OSError as error:
         raise UserError(f"cannot read {source}: {error.strerror}") from error
