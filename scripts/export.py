@@ -32,7 +32,8 @@ def main():
     size = getattr(model, "image_size", None) or (model_flags.IMAGE_SIZE.value or 224,) * 2
 
     def images(split, count):
-        return sample_images(DATASET.value, split, count, DATA_DIR.value, size, CROP.value)
+        args = DATASET.value, split, count, DATA_DIR.value, size, CROP.value
+        return sample_images(*args, preprocessing=model.preprocessing)
 
     report = kd.export(
         model,

@@ -47,7 +47,7 @@ def predict(model, paths, image_size=None, crop=0.875):
     predict_logits = predictor(model)
 
     def read(path):
-        return evaluation_view(decode(path.read_bytes()), size, crop)
+        return evaluation_view(decode(path.read_bytes()), size, crop, model.preprocessing)
 
     images = read_images(read, paths)
     while batch := list(itertools.islice(images, BATCH_SIZE)):

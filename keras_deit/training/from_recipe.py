@@ -1,10 +1,12 @@
 """From a recipe to Keras objects: the optimizer, the loss, and the compiled model."""
 
 import contextlib
+import dataclasses
 import re
 
 import keras
 
+from keras_deit.configs.preprocessing import IMAGENET, as_preprocessing
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.distillation import Distillation
 from keras_deit.distillation.losses import WEIGHTED_MEAN
@@ -107,6 +109,19 @@ def precision(recipe):
         keras.config.set_dtype_policy(before)
 
 
+def preprocessing(recipe):
+    """How the images of a recipe's model are made: as its start expects them, else as ImageNet's;
+    the recipe says whether they are turned upright.
+
+    Returns:
+        A ``Preprocessing``.
+    """
+    own = IMAGENET
+    if recipe.start is not None:
+        own = as_preprocessing(describe(recipe.start, recipe.variant).fields["preprocessing"])
+    return dataclasses.replace(own, upright=recipe.upright)
+
+
 def build(recipe, class_names, steps_per_epoch, teacher=None):
     """The recipe's model, new or from its ``start``, compiled and ready for ``fit``.
 
@@ -166,6 +181,7 @@ def _model(recipe, class_names):
         model = load(recipe.start, recipe.variant, new_heads=recipe.new_heads, **fields)
 
     model.class_names = tuple(class_names)
+    model.preprocessing = preprocessing(recipe)
     freeze(model, recipe.trainable)
     return model
 

@@ -7,6 +7,7 @@ from keras_deit.utils.validation import class_name_tuple
 from keras_deit.weights import formats, keras_files
 from keras_deit.weights.assigning import assign
 from keras_deit.weights.descriptions import (
+    describe,
     of_imagenet,
     of_variant,
     one_line_errors,
@@ -110,6 +111,27 @@ def load(
     if fresh:
         logs.info(f"{path}: newly initialized: {', '.join(sorted(fresh))}")
     return model
+
+
+def has_distillation_token(source, variant=None):
+    """Whether weights have a distillation token, which ``change_tokens`` adds or drops.
+
+    Args:
+        source, variant: as for ``load``.
+
+    Raises:
+        UserError: as for ``load``, and for a model without tokens.
+    """
+    fields = describe(source, variant).fields
+    if "distilled" not in fields:
+        raise UserError(f"{source} has no tokens to change: expected a DeiT")
+    if str(source) in VARIANTS:
+        return of_variant(str(source)).fields["distilled"]
+
+    path = local_file(source)
+    with one_line_errors(path):
+        content = read_content(path, variant)
+        return content.own.fields["distilled"] if content.own else "dist_token" in content.shapes
 
 
 def _locate(source, variant, cache_dir):

@@ -32,6 +32,47 @@ def local_file(source):
     return path
 
 
+def identity(source):
+    """One name for a model, however it is spelled: two spellings of one model are equal.
+
+    Args:
+        source: str or path, as for ``load``.
+
+    Returns:
+        The published name of a row of ``VARIANTS``, of its official file and of its download; else
+        the absolute path of the file, without links.
+
+    Raises:
+        UserError: there is no such file.
+
+    Example:
+        >>> from keras_deit.weights.sources import identity
+        >>> identity("deit_tiny_patch16_224")
+        'deit_tiny_patch16_224'
+    """
+    if str(source) in VARIANTS:
+        return str(source)
+
+    path = local_file(source)
+    if official := official_variant(path):
+        verify_official(path, official)
+        return official
+
+    path = path.resolve()
+    return next((name for name in _downloaded(path)), str(path))
+
+
+def _downloaded(path):
+    """The published models whose download is a file."""
+    import huggingface_hub as hub
+
+    for name, row in VARIANTS.items():
+        if row.published:
+            cached = hub.try_to_load_from_cache(row.published.hub, "model.safetensors")
+            if isinstance(cached, str) and pathlib.Path(cached).resolve() == path:
+                yield name
+
+
 def official_variant(path):
     """The row of ``VARIANTS`` whose official file has this name, or None.
 

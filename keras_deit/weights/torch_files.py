@@ -60,10 +60,10 @@ def _state_dict(path):
 
     tensors = select(path, content, torch.Tensor)
     for name, tensor in tensors.items():
-        # A tensor of any size may be made of one number, by strides of 0.
-        if tensor.layout != torch.strided or (
-            tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
-        ):
+        # A tensor of any size may be made of one number, by strides of 0, or of none.
+        is_dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        size = tensor.numel() * tensor.element_size()
+        if not is_dense or size > tensor.untyped_storage().nbytes():
             raise UserError(f"{path}: {name!r:.80} is no plain tensor: expected arrays of numbers")
     return tensors
 

@@ -11,6 +11,8 @@ from keras_deit.configs.class_names import imagenet_names
 from keras_deit.configs.preprocessing import IMAGENET, Preprocessing
 from keras_deit.utils import logs
 from keras_deit.weights import describe
+from keras_deit.weights.loading import has_distillation_token
+from keras_deit.weights.sources import identity
 from keras_deit.weights.torch_files import select
 from tests.conftest import GOLDENS
 from tests.parameters import DISTILLED, PLAIN, TINY, assert_heads, load, parameters
@@ -352,3 +354,44 @@ def test_weights_of_a_variant_are_told_by_their_shapes(tmp_path):
     assert kd.load(path, PLAIN, image_size=32).num_classes == 7
     with pytest.raises(kd.UserError, match="it is a DeiT or ViT of width 192"):
         kd.load(path, "deit_small_patch16_224")
+
+
+# One model, whatever it is called.
+
+
+def test_a_file_is_one_model_in_any_spelling(file, tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    kd.save_pretrained(load(file), folder)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(folder)
+    spellings = ["folder", "folder/", "./folder", folder, f"{folder}/model.safetensors", "link"]
+    assert {identity(spelling) for spelling in spellings} == {f"{folder}/model.safetensors"}
+    with pytest.raises(kd.UserError, match="no file nowhere"):
+        identity("nowhere")
+
+
+def test_a_published_name_is_its_download_too(file, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    repository = f"models--{kd.VARIANTS[PLAIN].published.hub.replace('/', '--')}"
+    snapshot = tmp_path / repository / "snapshots" / "0" / "model.safetensors"
+    snapshot.parent.mkdir(parents=True)
+    (tmp_path / repository / "refs").mkdir()
+    (tmp_path / repository / "refs" / "main").write_text("0")
+    snapshot.symlink_to(file)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert identity(snapshot.parent) == identity(snapshot) == identity(PLAIN) == PLAIN
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".safetensors", "bare"])
+def test_tokens_are_those_of_the_file(suffix, file, tmp_path):
+    path = file if suffix == "bare" else tmp_path / f"model{suffix}"
+    model = kd.build("deit_digits_distilled")
+    save = {".keras": model.save, ".weights.h5": model.save_weights}
+    if suffix != "bare":
+        save.get(suffix, lambda path: kd.save_pretrained(model, path))(path)
+    variant = {".weights.h5": "deit_digits", "bare": PLAIN}.get(suffix)
+    assert has_distillation_token(path, variant)
+    assert not has_distillation_token(PLAIN)
+    with pytest.raises(kd.UserError, match="regnety_160 has no tokens to change"):
+        has_distillation_token("regnety_160")
