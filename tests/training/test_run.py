@@ -199,7 +199,7 @@ def test_a_run_has_the_preprocessing_of_its_start_and_its_recipe(tmp_path, data_
     """Its data too: a run that changes nothing scores what its start scores on such images."""
     half = Preprocessing((0.5, 0.5, 0.5), (0.25, 0.5, 0.5))
     names = tuple("0123456789")
-    start = kd.DeiT(8, 2, 64, 2, 4, 2.0, 10, class_names=names, preprocessing=half)
+    start = kd.DeiT(8, 2, 64, 2, 4, 2.0, 10, False, class_names=names, preprocessing=half)
     start.save(tmp_path / "start.keras")
     frozen = ["lr=1e-12", "warmup_lr=0", "min_lr=0", "weight_decay=0", "epochs=1", "upright=true"]
     row = recipe("digits_none", f"start={tmp_path / 'start.keras'}", "variant=deit_digits", *frozen)
