@@ -15,6 +15,7 @@ from keras_deit.evaluation.scores import HEADS
 from keras_deit.utils import logs, tables
 from keras_deit.utils.errors import Interrupted, ProcessLost, reason
 from keras_deit.utils.files import atomic_write_text
+from keras_deit.weights.sources import identity
 from transfer import results
 from transfer.finetuning import finetune_recipe, recipe
 from transfer.probe import METHODS, probe_recipe
@@ -128,7 +129,7 @@ def _plan(tasks, models, workdir, overrides, seeds):
 
     runs = []
     for task_name, task in tasks_by_name.items():
-        for model in dict.fromkeys(models):
+        for model in dict.fromkeys(map(identity, models)):
             task_recipe = recipe(task, model, overrides)
             for seed in range(seeds):
                 # Each seed sees other training images, unless the user chose some.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from keras_deit.configs.class_names import numbered
 from keras_deit.data.builders import BUILDERS
 from keras_deit.data.decode import decode
 from keras_deit.data.folders import Folder
@@ -242,9 +243,22 @@ def _open(builder, name, split):
     if not len(source):
         raise UserError(f"split {split!r} of {name} (it has {splits}): expected at least one image")
 
-    label = builder.info.features[source.label_key]
+    return Dataset(name, split, source, _class_names(builder, name, source.label_key))
+
+
+def _class_names(builder, name, key):
+    """The class names of a prepared builder's labels."""
+    label = builder.info.features[key]
     label = getattr(label, "feature", label)  # of a sequence of labels
-    return Dataset(name, split, source, tuple(label.names))
+    count = getattr(label, "num_classes", None)
+    if not count:
+        raise UserError(
+            f"{name}: its {key} has no number of classes: expected a tfds.features.ClassLabel"
+        )
+
+    # Without names TFDS gives the numbers as names, and writes no file of names.
+    is_named = any(pathlib.Path(builder.data_dir).glob(f"{key}*.labels.txt"))
+    return tuple(label.names) if is_named else numbered(count)
 
 
 def make_builder(name, data_dir):

@@ -4,6 +4,7 @@ import contextlib
 
 import numpy as np
 
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data import datasets
 from keras_deit.data.reading import UnreadableImages, try_read
 from keras_deit.data.samples import Samples
@@ -14,7 +15,15 @@ from keras_deit.utils.errors import UserError
 EVALUATION_BATCH = 256
 
 
-def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, process=(0, 1)):
+def train(
+    recipe,
+    data_dir=None,
+    first_epoch=0,
+    first_step=0,
+    workers=None,
+    process=(0, 1),
+    preprocessing=IMAGENET,
+):
     """The augmented training images of a recipe.
 
     Each pass over them is one epoch: the first is ``first_epoch``, the next the one after it. So
@@ -32,6 +41,7 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
             batches are the same with any number.
         process: (index, count) of the processes that train together. Each gets as many rows of
             every batch, in whole mixing groups. Default (0, 1).
+        preprocessing: ``Preprocessing`` of the model that is trained. Default: ImageNet's.
 
     Returns:
         ``Batches``, a ``tf.data.Dataset`` with ``info``: images (batch, height, width, 3),
@@ -58,7 +68,7 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
 
     from keras_deit.data.batches import Batches, BatchInfo
 
-    samples = Samples(recipe, data_dir)
+    samples = Samples(recipe, data_dir, preprocessing)
     process_index, process_count = process
     groups = _groups_per_process(samples, process_count)
 
@@ -110,14 +120,14 @@ def _groups_per_process(samples, process_count):
     return groups // process_count
 
 
-def evaluation(recipe, data_dir=None, split=None, process=(0, 1)):
+def evaluation(recipe, data_dir=None, split=None, process=(0, 1), preprocessing=IMAGENET):
     """``images`` of a recipe's validation split, as its model expects them.
 
     Args:
         recipe: a ``Recipe``, whose ``max_damaged`` is the number of images that may be unreadable.
         data_dir: str or path. Where TFDS keeps its datasets. Default: TFDS' own.
         split: str. Another split than the recipe's.
-        process: see ``images``.
+        process, preprocessing: see ``images``.
 
     Returns:
         ``Batches``, as ``images`` does.
@@ -138,11 +148,19 @@ def evaluation(recipe, data_dir=None, split=None, process=(0, 1)):
         crop=recipe.eval_crop,
         process=process,
         max_damaged=recipe.max_damaged,
+        preprocessing=preprocessing,
     )
 
 
 def images(
-    dataset, split, data_dir=None, size=(224, 224), crop=0.875, process=(0, 1), max_damaged=0
+    dataset,
+    split,
+    data_dir=None,
+    size=(224, 224),
+    crop=0.875,
+    process=(0, 1),
+    max_damaged=0,
+    preprocessing=IMAGENET,
 ):
     """Every image of a split once, in order: its center crop and its label.
 
@@ -155,6 +173,7 @@ def images(
             (0, 1).
         max_damaged: int. How many images may be unreadable. Such an image is replaced by zeros
             with an all-zero label, so that ``evaluate`` skips it. Default 0.
+        preprocessing: ``Preprocessing`` of the model that gets the images. Default: ImageNet's.
 
     Returns:
         ``Batches``, a ``tf.data.Dataset`` with ``info``: images (batch, height, width, 3),
@@ -210,7 +229,7 @@ def images(
         views = np.zeros((len(examples), *size, 3), np.float32)
         labels = np.zeros((len(examples), info.num_classes), np.float32)
         for row, (image, label) in enumerate(examples):
-            views[row] = evaluation_view(image, size, crop)
+            views[row] = evaluation_view(image, size, crop, preprocessing)
             labels[row, list(label) if isinstance(label, tuple) else label] = 1
         return views, labels
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data import datasets
 from keras_deit.data.mixing import mix, smooth
 from keras_deit.data.reading import UnreadableImages, try_read
@@ -32,8 +33,9 @@ class Samples:
         unreadable: ``UnreadableImages``. Each is replaced by the next image that can be read.
     """
 
-    def __init__(self, recipe, data_dir=None):
+    def __init__(self, recipe, data_dir=None, preprocessing=IMAGENET):
         self.recipe = recipe
+        self.preprocessing = preprocessing
         self.dataset = datasets.load(recipe.dataset, recipe.train_split, data_dir)
         if self.dataset.num_classes < 2:
             raise UserError(f"{recipe.dataset} has one class: expected at least two")
@@ -112,6 +114,7 @@ class Samples:
             rand_augment=recipe.rand_augment,
             erasing=recipe.erasing,
             out=out,
+            preprocessing=self.preprocessing,
         )
         return augmented, label
 

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 from keras import ops
 
-from keras_deit.configs.preprocessing import MEAN, STD
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data.transforms import normalize
 from keras_deit.utils import tables
 from keras_deit.utils.files import atomic_write
@@ -81,7 +81,8 @@ def attention_maps(model, images, path):
         images: uint8 (count, height, width, 3), of the model's size.
         path: the PNG to write.
     """
-    attention = ops.convert_to_numpy(model.attention_maps(normalize(images))).mean(axis=(1, 2))
+    inputs = normalize(images, preprocessing=model.preprocessing)
+    attention = ops.convert_to_numpy(model.attention_maps(inputs)).mean(axis=(1, 2))
     grid = [side // model.patch_size for side in model.image_size]
     # The tokens are [class, distillation, patches].
     maps = attention[:, :2, 2:].reshape(-1, 2, *grid)
@@ -103,7 +104,7 @@ def attention_maps(model, images, path):
     save(figure, path)
 
 
-def contact_sheet(images, labels, class_names, path, columns=8):
+def contact_sheet(images, labels, class_names, path, columns=8, preprocessing=IMAGENET):
     """Plots a batch as the model gets it: each image under the main classes of its label.
 
     Args:
@@ -112,8 +113,9 @@ def contact_sheet(images, labels, class_names, path, columns=8):
         class_names: sequence of num_classes str.
         path: the PNG to write.
         columns: int. Images in a row. Default 8.
+        preprocessing: ``Preprocessing`` by which they are normalized. Default: ImageNet's.
     """
-    pixels = np.clip(np.asarray(images) * np.array(STD) + np.array(MEAN), 0, 1)
+    pixels = np.clip(np.asarray(images) * preprocessing.std + preprocessing.mean, 0, 1)
     columns = min(columns, len(pixels))
     rows = math.ceil(len(pixels) / columns)
 

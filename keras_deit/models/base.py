@@ -6,6 +6,8 @@ from typing import ClassVar
 import keras
 from keras import ops
 
+from keras_deit.configs.class_names import numbered, readable
+from keras_deit.configs.preprocessing import as_preprocessing
 from keras_deit.distillation.trainer import DistillationTrainer
 from keras_deit.models.lora import adapter_settings, adapters_merged, enable_adapters
 from keras_deit.models.policies import model_policy, own_policy
@@ -32,12 +34,15 @@ class ImageClassifier(DistillationTrainer, keras.Model):
     Args:
         num_classes: int. Outputs of each head.
         class_names: list or tuple of str, or None. Class names in output order.
+        preprocessing: ``Preprocessing``, a dict of its arguments, or None for ImageNet's. How the
+            model's images are made, beside their size; it is saved with the model.
         **kwargs: ``name``, ``dtype`` and ``trainable`` of a Keras model. ``dtype`` reaches every
             layer: the name of a policy, a ``keras.DTypePolicy``, or a ``DTypePolicyMap`` by the
             layers' paths. Default None, the global policy.
 
     Raises:
-        UserError: ``num_classes`` is not a positive integer, or not the number of ``class_names``.
+        UserError: ``num_classes`` is not a positive integer, or not the number of ``class_names``;
+            or ``preprocessing`` is invalid.
 
     Example:
         >>> import keras_deit as kd
@@ -68,7 +73,7 @@ class ImageClassifier(DistillationTrainer, keras.Model):
     # str. How the name, in timm's naming, of a parameter ends that each block has exactly once.
     block_suffix = ""
 
-    def __init__(self, num_classes, class_names=None, **kwargs):
+    def __init__(self, num_classes, class_names=None, preprocessing=None, **kwargs):
         kwargs = keras_arguments(kwargs)
         kwargs["dtype"] = own_policy(kwargs.get("dtype"))
         # Without autocast: layers cast what they compute with, in ``logits`` as in a call.
@@ -76,6 +81,7 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         make_rematerializable(self)
         (self.num_classes,) = positive_integers(num_classes=num_classes)
         self.class_names = class_name_tuple(class_names, self.num_classes)
+        self.preprocessing = as_preprocessing(preprocessing)
 
     def logits(self, images, training=False):
         """A list of float32 (batch, num_classes) tensors, one per head."""
@@ -95,8 +101,9 @@ class ImageClassifier(DistillationTrainer, keras.Model):
 
     @property
     def class_labels(self):
-        """Printable class names, a tuple of str; "class 0", "class 1" ... if there are none."""
-        return self.class_names or tuple(f"class {i}" for i in range(self.num_classes))
+        """Class names to print, a tuple of str: ImageNet's in English, even of a model that knows
+        them as synsets; "class 0", "class 1" ... if there are none."""
+        return readable(self.class_names or numbered(self.num_classes))
 
     @property
     def fields(self):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_deit.configs.preprocessing import Preprocessing
 from keras_deit.data.transforms import normalize
 from keras_deit.evaluation import plots
 from keras_deit.utils import tables
@@ -72,4 +73,10 @@ def test_contact_sheet_shows_images_and_labels(saved, tmp_path, photographs):
     axes = saved[0].axes
     assert [axis.get_title() for axis in axes] == ["a $name$ of more t 0.70\nćma 0.26", "? 0.97"]
     shown = axes[1].images[0].get_array()
+    np.testing.assert_allclose(shown * 255, photographs[1][:32, :32], atol=1e-3)
+
+    half = Preprocessing((0.5, 0.5, 0.5), (0.25, 0.5, 0.5))
+    images = normalize(photographs[1][None, :32, :32], preprocessing=half)
+    plots.contact_sheet(images, labels, names, tmp_path / "sheet.png", preprocessing=half)
+    shown = saved[-1].axes[0].images[0].get_array()
     np.testing.assert_allclose(shown * 255, photographs[1][:32, :32], atol=1e-3)

@@ -164,6 +164,19 @@ def test_failures_of_any_kind_are_kept_and_end_in_an_error(tmp_path, model):
     assert len(tables.read_csv(tmp_path / "results.csv")) == 2
 
 
+def test_one_model_in_two_spellings_is_one_row(tmp_path, model, monkeypatch):
+    (tmp_path / "digits_5to9").write_text("a file in place of a folder")  # every run fails
+    path = pathlib.Path(model)
+    monkeypatch.chdir(path.parent)
+    (path.parent / "link.keras").symlink_to(path)
+
+    for spellings in ([model, path.name, "link.keras"], [f"./{path.name}"], ["link.keras"]):
+        with pytest.raises(kd.UserError, match="1 of 1 runs failed"):
+            sweep(["digits_5to9"], spellings, tmp_path, TINY)
+    (row,) = tables.read_csv(tmp_path / "results.csv")
+    assert row["model"] == model
+
+
 def test_results_of_another_program_are_rejected(tmp_path, model):
     tables.write_csv(tmp_path / "results.csv", ("task", "score"), [{"task": "a", "score": 1}])
     with pytest.raises(kd.UserError, match=r"results.csv was not written by keras_deit"):
