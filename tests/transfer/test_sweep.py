@@ -207,6 +207,7 @@ def test_the_table_has_means_deviations_and_published_scores(tmp_path):
         "| `a/b.keras` | fine-tuned | 50.0 | - | failed |\n"
     )
 
+    rows += [row("folder:/x/a $\\{ $", "_$^$.keras", 0, 0.5)]  # no formulas
     results.chart(rows, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
