@@ -68,7 +68,8 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
         models: list of str. Published names, or files.
         workdir: str or path. A folder.
         overrides: list of str. "field=value" of every ``Recipe``. Default none.
-        seeds: int. Number of seeds, which count from 0. Default 1.
+        seeds: int. Number of seeds, which count from the recipe's "seed" on: 0, unless the
+            overrides have another. Default 1.
         probing: bool. Whether to score frozen features instead of fine-tuning. Default False.
         data_dir: str or path. Where TFDS keeps its datasets. Default None, TFDS' own folder.
 
@@ -130,7 +131,7 @@ def _plan(tasks, models, workdir, overrides, seeds):
     for task_name, task in tasks_by_name.items():
         for model in dict.fromkeys(models):
             task_recipe = recipe(task, model, overrides)
-            for seed in range(seeds):
+            for seed in range(task_recipe.seed, task_recipe.seed + seeds):
                 # Each seed sees other training images, unless the user chose some.
                 seeded = {"seed": seed}
                 if not any(setting.startswith("subset=") for setting in overrides):

@@ -12,7 +12,7 @@ from keras_deit.utils import tables
 from tests import archives
 from tests.conftest import TINY
 from transfer import TASKS, results
-from transfer.sweep import COLUMNS, folder_name, sweep
+from transfer.sweep import COLUMNS, _plan, folder_name, sweep
 from transfer.tasks import PAPER, find
 
 BASE = "deit_base_patch16_224"
@@ -154,6 +154,17 @@ def test_wrong_names_fail_before_the_first_run(tmp_path, model):
         with pytest.raises(kd.UserError, match=message):
             sweep(tasks, models, tmp_path, settings)
     assert not list(tmp_path.iterdir())
+
+
+def test_seeds_count_from_the_one_that_is_set(tmp_path, model):
+    def planned(overrides, seeds):
+        runs = _plan(["digits_5to9"], [model], tmp_path, overrides, seeds)
+        assert [run.workdir.name for run in runs] == [str(run.seed) for run in runs]
+        return [(run.seed, run.recipe.seed, run.recipe.subset) for run in runs]
+
+    assert planned([], 2) == [(0, 0, 0), (1, 1, 1)]
+    assert planned(["seed=7"], 1) == [(7, 7, 7)]
+    assert planned(["seed=7", "subset=3"], 2) == [(7, 7, 3), (8, 8, 3)]
 
 
 def test_failures_of_any_kind_are_kept_and_end_in_an_error(tmp_path, model):
