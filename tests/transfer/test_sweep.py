@@ -11,6 +11,7 @@ from keras_deit.data import datasets
 from keras_deit.utils import tables
 from tests import archives
 from tests.conftest import TINY
+from tests.scripts.forks import Forks
 from transfer import TASKS, results
 from transfer.sweep import COLUMNS, _plan, folder_name, sweep
 from transfer.tasks import PAPER, find
@@ -154,6 +155,42 @@ def test_wrong_names_fail_before_the_first_run(tmp_path, model):
         with pytest.raises(kd.UserError, match=message):
             sweep(tasks, models, tmp_path, settings)
     assert not list(tmp_path.iterdir())
+
+
+TWO_SWEEPS = """
+import os
+import keras_deit as kd
+from transfer.sweep import sweep
+
+children = []
+for model in ("deit_digits", "deit_digits_distilled"):
+    children.append(os.fork())
+    if not children[-1]:
+        try:
+            sweep(["folder:missing"], [model], "out", seeds=8)  # fails at once, a row each
+        except kd.UserError:
+            os._exit(0)
+        os._exit(1)
+assert not any(os.waitpid(child, 0)[1] for child in children)
+"""
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_once_keep_the_rows_of_both(tmp_path):
+    with Forks() as forks:
+        done = forks.execute(TWO_SWEEPS, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    rows = tables.read_csv(tmp_path / "out" / "results.csv")
+    runs = {(row["model"], row["seed"]) for row in rows}
+    assert len(rows) == len(runs) == 16
+    (task,) = {row["task"] for row in rows}
+    lines = (tmp_path / "out" / "results.md").read_text().splitlines()
+    assert [line.split("|")[1:3] for line in lines[2:]] == [
+        [f" `{model}` ", " - "] for model in dict.fromkeys(row["model"] for row in rows)
+    ]
+    assert task.startswith("folder:")
+    assert not list((tmp_path / "out").glob(".partial*"))
 
 
 def test_seeds_count_from_the_one_that_is_set(tmp_path, model):
