@@ -1,4 +1,4 @@
-"""Atomic writes: a temporary file beside the target, then a rename. Locks, and SHA-256 of a file."""
+"""Atomic writes: a temporary file beside the target, then a rename. Locks. SHA-256 of a file."""
 
 import contextlib
 import hashlib
