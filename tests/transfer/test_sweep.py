@@ -160,12 +160,14 @@ def test_wrong_names_fail_before_the_first_run(tmp_path, model):
 TWO_SWEEPS = """
 import os
 import keras_deit as kd
+from keras_deit.data import datasets
 from transfer.sweep import sweep
 
 children = []
 for model in ("deit_digits", "deit_digits_distilled"):
     children.append(os.fork())
     if not children[-1]:
+        assert len(datasets.load("digits/5to9", "test", "data")) == 269  # both prepare it
         try:
             sweep(["folder:missing"], [model], "out", seeds=8)  # fails at once, a row each
         except kd.UserError:
