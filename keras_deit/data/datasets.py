@@ -13,6 +13,7 @@ from keras_deit.data.decode import decode
 from keras_deit.data.folders import Folder
 from keras_deit.data.records import Records
 from keras_deit.utils.errors import Unreadable, UserError, reason
+from keras_deit.utils.files import locked
 
 KEYS = ("image", "label")  # features of a builder that names none
 CACHE_BYTES = 256 << 20  # for decoded images, per split
@@ -212,15 +213,28 @@ def prepare(name, data_dir=None):
         raise UserError(f"{name} is used as it is: there is nothing to prepare")
 
     builder = make_builder(name, data_dir)
-    try:
-        builder.download_and_prepare(file_format="array_record")
-    except UserError:
-        raise
-    except Exception as error:  # of the network, the disk, the archives, TFDS itself
-        raise UserError(
-            f"{name} could not be prepared: {reason(error).rstrip('.:')}.{_by_hand(builder)}"
-        ) from error
+    if builder.info.splits:
+        return builder
+
+    with _one_at_a_time(name, builder):
+        builder = make_builder(name, data_dir)  # another process may have prepared it meanwhile
+        try:
+            builder.download_and_prepare(file_format="array_record")
+        except UserError:
+            raise
+        except Exception as error:  # of the network, the disk, the archives, TFDS itself
+            raise UserError(
+                f"{name} could not be prepared: {reason(error).rstrip('.:')}.{_by_hand(builder)}"
+            ) from error
     return builder
+
+
+def _one_at_a_time(name, builder):
+    """A context that only one process at a time enters, among those that prepare a dataset."""
+    if "://" in str(builder.data_dir_root):  # a bucket, in which there are no locks
+        return contextlib.nullcontext()
+    folder = pathlib.Path(builder.data_dir_root).expanduser()
+    return locked(folder / f".{_base_name(name)}.lock")
 
 
 def _open(builder, name, split):

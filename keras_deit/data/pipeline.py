@@ -1,6 +1,9 @@
 """Batches for ``fit``, ``evaluate`` and ``predict``: (images, labels), both float32."""
 
+import collections
 import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -8,11 +11,12 @@ from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data import datasets
 from keras_deit.data.reading import UnreadableImages, try_read
 from keras_deit.data.samples import Samples
-from keras_deit.data.streaming import EpochCursor, parallel_map
+from keras_deit.data.streaming import EpochCursor, aligned_empty, parallel_map
 from keras_deit.data.transforms import check_crop, evaluation_view
 from keras_deit.utils.errors import UserError
 
 EVALUATION_BATCH = 256
+CHUNKS_PER_THREAD = 4  # of a batch: a thread that is done early takes another one
 
 
 def train(
@@ -161,6 +165,7 @@ def images(
     process=(0, 1),
     max_damaged=0,
     preprocessing=IMAGENET,
+    workers=None,
 ):
     """Every image of a split once, in order: its center crop and its label.
 
@@ -174,6 +179,8 @@ def images(
         max_damaged: int. How many images may be unreadable. Such an image is replaced by zeros
             with an all-zero label, so that ``evaluate`` skips it. Default 0.
         preprocessing: ``Preprocessing`` of the model that gets the images. Default: ImageNet's.
+        workers: int. Threads that make images, 0 for the caller's own. Default: one per core. The
+            batches are the same with any number, and never more than a few are in memory.
 
     Returns:
         ``Batches``, a ``tf.data.Dataset`` with ``info``: images (batch, height, width, 3),
@@ -222,23 +229,35 @@ def images(
         unreadable.add(index, reason)
         return black, ()
 
+    workers = os.cpu_count() if workers is None else workers
+    pool = ThreadPoolExecutor(workers) if workers else None
+
+    # All threads work on the same batch: if each made one, they would fill the memory, and most of
+    # them would have nothing to do in a small dataset.
     def make_batch(number):
         first = begin + number * rows
-        examples = [read(index) for index in range(first, min(first + rows, end))]
+        count = max(0, min(rows, end - first))
+        views = aligned_empty((count, *size, 3))
+        labels = np.zeros((count, info.num_classes), np.float32)
 
-        views = np.zeros((len(examples), *size, 3), np.float32)
-        labels = np.zeros((len(examples), info.num_classes), np.float32)
-        for row, (image, label) in enumerate(examples):
-            views[row] = evaluation_view(image, size, crop, preprocessing)
-            labels[row, list(label) if isinstance(label, tuple) else label] = 1
+        def fill(some_rows):
+            for row in some_rows:
+                image, label = read(first + row)
+                views[row] = evaluation_view(image, size, crop, preprocessing)
+                labels[row, list(label) if isinstance(label, tuple) else label] = 1
+
+        chunks = np.array_split(range(count), CHUNKS_PER_THREAD * max(1, workers))
+        collections.deque((pool.map if pool else map)(fill, chunks), maxlen=0)
         return views, labels
 
     # Static shapes, if no batch of any process is smaller than the others.
     static_rows = rows if steps * rows * process_count == len(source) else None
     shapes = (static_rows, *size, 3), (static_rows, info.num_classes)
 
+    # A second batch, so that no thread waits for the last image of the first one.
     batch_numbers = tf.data.Dataset.range(steps)
-    batches = parallel_map(batch_numbers, make_batch, shapes, None, info.errors)
+    threads = min(2, workers)
+    batches = parallel_map(batch_numbers, make_batch, shapes, threads, info.errors, ahead=threads)
     batches = batches.map(lambda _, images, labels: (images, labels)).prefetch(1)
     batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
     return Batches(batches, info)

@@ -124,8 +124,7 @@ def contact_sheet(images, labels, class_names, path, columns=8, preprocessing=IM
     # The last row may have more places than there are images.
     for axis, image, label in zip(axes, pixels, np.asarray(labels), strict=False):
         axis.imshow(image)
-        # With parse_math a name with dollar signs would be read as a formula.
-        axis.set_title(_label_text(label, class_names), fontsize=7, parse_math=False)
+        axis.set_title(_label_text(label, class_names), fontsize=7)
     for axis in axes:
         axis.axis("off")
     save(figure, path)
@@ -159,7 +158,13 @@ def canvas(width, height, rows=1, columns=1):
 
 
 def save(figure, path):
-    """Writes a figure as PNG, atomically."""
+    """Writes a figure as PNG, atomically, with all of its texts as they are."""
+    from matplotlib.text import Text
+
+    # A name with two dollar signs would be read as a formula.
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+
     with warnings.catch_warnings():
         # A class name may be in a script that the font lacks: it is drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing")

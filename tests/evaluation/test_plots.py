@@ -52,6 +52,22 @@ def test_run_curves_show_losses_and_accuracies(saved, tmp_path):
     assert loss.lines[1].get_color() == accuracy.lines[1].get_color()
 
 
+def test_texts_are_no_formulas(saved, tmp_path):
+    """Titles, labels and ticks with two dollar signs, which no formula could be."""
+    name = r"a $\100 bill_{$ and \$"
+    figure, axes = plots.canvas(4, 3)
+    axes.plot([0, 1], label=name)
+    axes.set(title=name, xlabel=name, ylabel=name)
+    axes.set_xticks([0, 1], [name, name])
+    axes.legend()
+    figure.suptitle(name)
+    figure.legend()
+    plots.save(figure, tmp_path / "figure.png")
+
+    tables.write_csv(tmp_path / "run" / "metrics.csv", list(ROWS[0]), ROWS)
+    plots.learning_curves({name: [tmp_path / "run"]}, tmp_path / "figure.png", title=name)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_attention_maps_have_a_column_for_each_image(saved, tiny, tmp_path, count):
     images = np.random.default_rng(0).integers(0, 256, (count, 24, 16, 3), np.uint8)
