@@ -9,7 +9,7 @@ from keras import ops
 from keras_deit.configs.class_names import numbered, readable
 from keras_deit.configs.preprocessing import as_preprocessing
 from keras_deit.distillation.trainer import DistillationTrainer
-from keras_deit.models.lora import adapter_settings, adapters_merged, enable_adapters
+from keras_deit.models.lora import adapter_settings, enable_adapters, keep_adapters
 from keras_deit.models.policies import model_policy, own_policy
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.keras_private import make_rematerializable
@@ -69,6 +69,9 @@ class ImageClassifier(DistillationTrainer, keras.Model):
 
     # timm's constructor arguments -> the fields with the same value.
     timm_arguments: ClassVar[dict[str, str]] = {}
+
+    # bool. Whether Keras, which is saving a file of the model, lists its attributes next.
+    _saves_model = False
 
     # str. How the name, in timm's naming, of a parameter ends that each block has exactly once.
     block_suffix = ""
@@ -130,19 +133,26 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         """Empty: a saved model is the function, without optimizer, losses or teacher."""
         return {}
 
-    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
-        """Keras' own, without the optimizer's state, which no load reads."""
-        optimizer = getattr(self, "optimizer", None)
-        self.optimizer = None
-        try:
-            return super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
-        finally:
-            self.optimizer = optimizer
+    # Keras saves a model's variables, then, in a file of the model and not of weights, its assets,
+    # and then each attribute that ``dir`` lists. A file of the model keeps LoRA adapters, which its
+    # config describes, and not the optimizer's state, which no load reads.
 
-    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
-        """Keras' own: with LoRA adapters merged, for any model of this shape."""
-        with adapters_merged(self):
-            super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        self._saves_model = False
+        keep_adapters(self, False)
+
+    def save_assets(self, folder):
+        """Nothing: there are none."""
+        self._saves_model = True
+        keep_adapters(self, True)
+
+    def __dir__(self):
+        names = super().__dir__()
+        if self._saves_model:
+            self._saves_model = False
+            names = [name for name in names if name != "optimizer"]
+        return names
 
     def export(
         self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
