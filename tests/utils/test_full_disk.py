@@ -10,6 +10,7 @@ from keras_deit.data import datasets
 from keras_deit.evaluation import plots
 from keras_deit.training.checkpoints import Checkpoints
 from keras_deit.training.records import write_events
+from keras_deit.training.workdir import open_workdir
 from keras_deit.utils import tables
 
 LIMIT = 100_000  # bytes of a file, as of a disk that is full then
@@ -76,6 +77,13 @@ def test_a_full_disk_leaves_the_model_that_was_there(save, model, full_disk, tmp
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_run_on_a_full_disk_is_one_line(tmp_path, full_disk):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    says = pytest.raises(kd.UserError, match=r"^cannot write .*\.lock: File too large: make room")
+    with says, open_workdir(tmp_path / "run", kd.RECIPES["digits_none"]):
+        pass
+
+
 def test_events_for_tensorboard_are_one_line_too(tmp_path):
     """TensorFlow's error has several lines."""
     (tmp_path / "tensorboard").write_text("a file in place of a folder")
@@ -87,5 +95,6 @@ def test_events_for_tensorboard_are_one_line_too(tmp_path):
 def test_a_dataset_is_prepared_again_once_there_is_room(tmp_path, full_disk):
     with pytest.raises(kd.UserError, match=r"digits could not be prepared: .*File too large"):
         datasets.load("digits", "train", tmp_path)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     assert len(datasets.load("digits", "train", tmp_path)) == 898
