@@ -13,8 +13,11 @@ from keras_deit.data.folders import Folder
 from keras_deit.data.records import Records
 from keras_deit.utils.errors import Unreadable, UserError, reason
 from keras_deit.utils.files import locked
+from keras_deit.utils.network import check_reachable
+from keras_deit.utils.tfds_private import reachable_servers
 
 KEYS = ("image", "label")  # features of a builder that names none
+BUCKETS = "https://storage.googleapis.com"  # where TFDS keeps prepared copies of its datasets
 CACHE_BYTES = 256 << 20  # for decoded images, per split
 SMALL = 1 << 14  # bytes of the largest decoded image that is kept
 
@@ -218,7 +221,10 @@ def prepare(name, data_dir=None):
     with _one_at_a_time(name, builder):
         builder = make_builder(name, data_dir)  # another process may have prepared it meanwhile
         try:
-            builder.download_and_prepare(file_format="array_record")
+            with reachable_servers():
+                builder.download_and_prepare(
+                    file_format="array_record", download_config=_download_config(name)
+                )
         except UserError:
             raise
         except Exception as error:  # of the network, the disk, the archives, TFDS itself
@@ -226,6 +232,19 @@ def prepare(name, data_dir=None):
                 f"{name} could not be prepared: {reason(error).rstrip('.:')}.{_by_hand(builder)}"
             ) from error
     return builder
+
+
+def _download_config(name):
+    """TFDS' settings: whether to look for a prepared copy of a dataset in TFDS' bucket."""
+    import tensorflow_datasets as tfds
+
+    has_copy = _base_name(name) not in BUILDERS
+    if has_copy:
+        try:
+            check_reachable(BUCKETS)
+        except OSError:  # TensorFlow would retry for minutes; the archives may be here already
+            has_copy = False
+    return tfds.download.DownloadConfig(try_download_gcs=has_copy)
 
 
 def _one_at_a_time(name, builder):
