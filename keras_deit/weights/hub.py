@@ -7,6 +7,7 @@ from keras_deit.configs.variants import FILES, VARIANTS
 from keras_deit.utils.errors import UserError, reason
 from keras_deit.utils.files import sha256
 from keras_deit.utils.network import check_reachable
+from keras_deit.utils.paths import expand_home
 
 WEIGHTS = "model.safetensors"
 
@@ -28,6 +29,7 @@ def download(name, cache_dir=None):
     import huggingface_hub as hub
 
     published = VARIANTS[name].published
+    cache_dir = expand_home(cache_dir)
     # Its answer for a file that is not there is None, or an object that says so.
     path = hub.try_to_load_from_cache(published.hub, WEIGHTS, cache_dir=cache_dir)
     try:

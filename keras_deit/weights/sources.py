@@ -6,6 +6,7 @@ import re
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import sha256
+from keras_deit.utils.paths import expand_home
 
 
 def local_file(source):
@@ -15,7 +16,7 @@ def local_file(source):
         UserError: there is no such file.
     """
     try:
-        path = pathlib.Path(source)
+        path = pathlib.Path(expand_home(source))
         if path.is_dir():
             path = path / "model.safetensors"
         exists = path.is_file()
