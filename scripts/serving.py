@@ -36,7 +36,8 @@ def predict_here(folder, files):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="a SavedModel's folder, or a URL")
+    folder_or_url = {"type": os.path.expanduser, "help": "a SavedModel's folder, or a URL"}
+    parser.add_argument("--model", required=True, **folder_or_url)
     parser.add_argument("images", nargs="+", help="JPEG or PNG files")
     arguments = parser.parse_args()
 

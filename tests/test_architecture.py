@@ -19,7 +19,7 @@ SETS = [
     {"tools"},  # and the face, keras_deit/__init__.py
 ]
 TABLES = [*(ROOT / "keras_deit" / "configs").glob("*.py"), ROOT / "transfer" / "tasks.py"]
-TABLES_IMPORT = ("keras_deit.configs", "keras_deit.utils.errors")
+TABLES_IMPORT = ("keras_deit.configs", "keras_deit.utils.errors", "keras_deit.utils.paths")
 # What may import torch, which is optional. Modules of the PyTorch backend do it at once, and only
 # the trainer imports them, on that backend; the others in a function, when it is called.
 TORCH_BACKEND = ("distillation/torch_trainer.py", "utils/torch_private.py")

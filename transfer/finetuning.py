@@ -13,6 +13,7 @@ from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import family_names, float32_copy
 from keras_deit.utils import logs
 from keras_deit.utils.files import atomic_write, atomic_write_text, sha256
+from keras_deit.utils.paths import expand_home
 from keras_deit.weights import describe
 from transfer import folder_check
 from transfer.tasks import find
@@ -56,6 +57,7 @@ def recipe(task, model, overrides=()):
         >>> row.epochs, row.batch_size, row.image_size
         (10, 512, 384)
     """
+    model = expand_home(model)
     base = kd.Recipe("", model if model in kd.VARIANTS else None, start=str(model))
 
     first = [setting for setting in overrides if _field_of(setting) in FIRST_OVERRIDES]
@@ -120,7 +122,7 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
         >>> tuned.class_names
         ('5', '6', '7', '8', '9')
     """
-    workdir = pathlib.Path(workdir)
+    workdir = pathlib.Path(expand_home(workdir))
     task = find(task) if isinstance(task, str) else task
 
     with logs.quiet(quiet):

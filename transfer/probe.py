@@ -18,6 +18,7 @@ from keras_deit.training import from_recipe
 from keras_deit.training.run import check_classes
 from keras_deit.utils import logs
 from keras_deit.utils.files import atomic_write_json
+from keras_deit.utils.paths import expand_home
 from keras_deit.utils.progress import progress_bar
 from transfer.finetuning import check_start_file, prepare, recipe
 from transfer.tasks import find
@@ -67,6 +68,7 @@ def probe(model, task, workdir, overrides=(), data_dir=None, quiet=False):
     """
     task = find(task) if isinstance(task, str) else task
 
+    workdir = expand_home(workdir)
     with logs.quiet(quiet):
         return probe_recipe(recipe(task, model, overrides), workdir, data_dir)
 

@@ -15,6 +15,7 @@ from keras_deit.evaluation.scores import HEADS
 from keras_deit.utils import logs, tables
 from keras_deit.utils.errors import Interrupted, ProcessLost, reason
 from keras_deit.utils.files import atomic_write_text, locked
+from keras_deit.utils.paths import expand_home
 from keras_deit.weights.sources import identity
 from transfer import results
 from transfer.finetuning import finetune_recipe, recipe
@@ -83,7 +84,8 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
         UserError: a name or override is wrong, before the first run; or, after the last, runs
             failed, with the reason of each.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = pathlib.Path(expand_home(workdir))
+    models = expand_home(list(models))
     runs = _plan(tasks, models, workdir, overrides, seeds)
     rows = _read_results(workdir)
     work = _probe if probing else _finetune

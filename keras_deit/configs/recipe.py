@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.paths import expand_home
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class Recipe:
     keep: PositiveInt = 2  # newest checkpoints; older ones are deleted
 
     def __post_init__(self):
+        for field in ("dataset", "start", "teacher"):  # which may be files and folders
+            object.__setattr__(self, field, expand_home(getattr(self, field)))
         _check_ranges(self)
         _check_combinations(self)
 

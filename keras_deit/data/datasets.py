@@ -10,10 +10,12 @@ import numpy as np
 from keras_deit.configs.class_names import numbered
 from keras_deit.data.builders import BUILDERS
 from keras_deit.data.decode import decode
+from keras_deit.data.downloads import download_config, one_at_a_time
 from keras_deit.data.folders import Folder
 from keras_deit.data.records import Records
 from keras_deit.utils.errors import Unreadable, UserError, reason
-from keras_deit.utils.files import locked
+from keras_deit.utils.paths import FOLDER, expand_home
+from keras_deit.utils.tfds_private import reachable_servers
 
 KEYS = ("image", "label")  # features of a builder that names none
 CACHE_BYTES = 256 << 20  # for decoded images, per split
@@ -156,8 +158,8 @@ def load(name, split, data_dir=None):
         >>> len(digits), image.shape, label
         (10, (8, 8, 3), 2)
     """
-    if name.startswith("folder:"):
-        return _load_folder(name, split)
+    if name.startswith(FOLDER):
+        return _load_folder(expand_home(name), split)
 
     builder = make_builder(name, data_dir)
     if not builder.info.splits:
@@ -169,7 +171,7 @@ def load(name, split, data_dir=None):
 
 def _load_folder(name, split):
     try:
-        source = Folder(name.removeprefix("folder:"), split)
+        source = Folder(name.removeprefix(FOLDER), split)
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
     return Dataset(name, split, source, source.class_names)
@@ -209,17 +211,19 @@ def prepare(name, data_dir=None):
     Raises:
         UserError: unknown name, no network, no room, or missing files to download by hand.
     """
-    if name.startswith("folder:"):
+    if name.startswith(FOLDER):
         raise UserError(f"{name} is used as it is: there is nothing to prepare")
 
     builder = make_builder(name, data_dir)
     if builder.info.splits:
         return builder
 
-    with _one_at_a_time(name, builder):
+    with one_at_a_time(_base_name(name), builder.data_dir_root):
         builder = make_builder(name, data_dir)  # another process may have prepared it meanwhile
         try:
-            builder.download_and_prepare(file_format="array_record")
+            with reachable_servers():
+                config = download_config(has_copy=_base_name(name) not in BUILDERS)
+                builder.download_and_prepare(file_format="array_record", download_config=config)
         except UserError:
             raise
         except Exception as error:  # of the network, the disk, the archives, TFDS itself
@@ -227,14 +231,6 @@ def prepare(name, data_dir=None):
                 f"{name} could not be prepared: {reason(error).rstrip('.:')}.{_by_hand(builder)}"
             ) from error
     return builder
-
-
-def _one_at_a_time(name, builder):
-    """A context that only one process at a time enters, among those that prepare a dataset."""
-    if "://" in str(builder.data_dir_root):  # a bucket, in which there are no locks
-        return contextlib.nullcontext()
-    folder = pathlib.Path(builder.data_dir_root).expanduser()
-    return locked(folder / f".{_base_name(name)}.lock")
 
 
 def _open(builder, name, split):
@@ -283,6 +279,7 @@ def make_builder(name, data_dir):
     """
     import tensorflow_datasets as tfds
 
+    data_dir = expand_home(data_dir)
     try:
         row = BUILDERS.get(_base_name(name))
         if row is None:

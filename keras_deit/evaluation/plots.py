@@ -11,6 +11,7 @@ from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data.transforms import normalize
 from keras_deit.utils import tables
 from keras_deit.utils.files import atomic_write
+from keras_deit.utils.paths import expand_home
 
 MIN_LABEL = 0.05  # smaller entries of a label, as label smoothing makes, are not printed
 MAX_NAME = 18  # characters of a class name that fit above an image
@@ -184,4 +185,5 @@ def _percent(value, _):
 
 def _metric(workdir, column):
     """A column of a run's ``metrics.csv`` as floats."""
-    return [float(row[column]) for row in tables.read_csv(pathlib.Path(workdir) / "metrics.csv")]
+    path = pathlib.Path(expand_home(workdir)) / "metrics.csv"
+    return [float(row[column]) for row in tables.read_csv(path)]

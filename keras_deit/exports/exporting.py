@@ -18,6 +18,7 @@ from keras_deit.models.factory import family_names, float32_copy
 from keras_deit.models.policies import is_float32
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write, atomic_write_folder
+from keras_deit.utils.paths import expand_home
 from keras_deit.utils.validation import height_and_width
 
 # Largest ``Report.difference`` of files that only round. Those with int8 are held to agreement.
@@ -113,7 +114,7 @@ def export(
         >>> report.runtime, report.difference < 1e-4
         ('ONNX Runtime', True)
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(expand_home(path))
     file_format = format_of(path)
 
     # 1. Invalid arguments are rejected before the first slow step.

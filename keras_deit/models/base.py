@@ -15,6 +15,7 @@ from keras_deit.models.policies import model_policy, own_policy
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write, atomic_write_hdf5
 from keras_deit.utils.keras_private import make_rematerializable
+from keras_deit.utils.paths import expand_home
 from keras_deit.utils.validation import class_name_tuple, keras_arguments, positive_integers
 
 LORA = "lora"  # the key of LoRA adapters in a model's config
@@ -162,6 +163,7 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         Raises:
             UserError: it cannot be written.
         """
+        filepath = expand_home(filepath)
         options = {"overwrite": overwrite, "zipped": zipped, **kwargs}
         keras_save = super().save
         if _writes_one_file(filepath, ".keras", overwrite):
@@ -176,6 +178,7 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         Raises:
             UserError: it cannot be written.
         """
+        filepath = expand_home(filepath)
         if max_shard_size is None and _writes_one_file(filepath, ".weights.h5", overwrite):
             atomic_write_hdf5(filepath, super().save_weights)
         else:
@@ -194,7 +197,11 @@ class ImageClassifier(DistillationTrainer, keras.Model):
             input_signature = [keras.InputSpec(shape=(None, height, width, 3), dtype="float32")]
 
         return super().export(
-            filepath, format=format, verbose=verbose, input_signature=input_signature, **kwargs
+            expand_home(filepath),
+            format=format,
+            verbose=verbose,
+            input_signature=input_signature,
+            **kwargs,
         )
 
     # Weight files: what timm calls the model, and what a file must hold to be one.

@@ -20,6 +20,7 @@ from keras_deit.training.run import train
 from keras_deit.utils import tables
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write_text
+from keras_deit.utils.paths import expand_home
 from keras_deit.utils.progress import progress_bar
 
 SCORES = (*HEADS, "fused")
@@ -86,7 +87,7 @@ def report(rows, workdir):
         rows: list of dicts, as ``run`` returns them.
         workdir: str or path. That of ``run``.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = pathlib.Path(expand_home(workdir))
     tables.write_csv(workdir / "results.csv", COLUMNS, rows)
     atomic_write_text(workdir / "results.md", table(rows))
 
@@ -130,7 +131,7 @@ def table(rows):
 
 def run_folder(workdir, method, seed):
     """The workdir of one run."""
-    return pathlib.Path(workdir) / f"{method}-{seed}"
+    return pathlib.Path(expand_home(workdir)) / f"{method}-{seed}"
 
 
 def _seed_recipe(recipe, seed, workdir):

@@ -16,6 +16,7 @@ from keras_deit.distribution import processes
 from keras_deit.training.data_identity import check_same_data
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import PARTIAL, one_line_errors_of
+from keras_deit.utils.paths import expand_home
 
 LOCK = ".lock"
 
@@ -39,7 +40,7 @@ def open_workdir(workdir, recipe):
     """
     if not str(workdir):
         raise UserError("an empty workdir: expected the name of a folder")
-    workdir = pathlib.Path(workdir)
+    workdir = pathlib.Path(expand_home(workdir))
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"workdir {workdir} is a file: expected a folder, or a new name")
 

@@ -10,6 +10,7 @@ import pathlib
 import shutil
 
 from keras_deit.utils.errors import UserError, reason
+from keras_deit.utils.paths import expand_home
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, over the quota, over the file limit
 PARTIAL = ".partial-"  # what temporary files begin with; a killed process leaves them
@@ -28,7 +29,7 @@ def atomic_write(path, writer):
     Raises:
         UserError: ``path`` cannot be written.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(expand_home(path))
     if path.name.startswith(PARTIAL):  # within another atomic write, which names its own file
         return writer(path)
 
@@ -125,7 +126,7 @@ def atomic_write_hdf5(path, save_weights):
 
 def atomic_write_folder(path, writer):
     """``atomic_write`` of a folder, which replaces one that is there."""
-    path = pathlib.Path(path)
+    path = pathlib.Path(expand_home(path))
     partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     old = path.with_name(f".old-{os.getpid()}-{path.name}")
     with one_line_errors_of(path):
@@ -158,7 +159,7 @@ def locked(path):
     """
     from filelock import FileLock
 
-    path = pathlib.Path(path)
+    path = pathlib.Path(expand_home(path))
     lock = FileLock(path)
     with one_line_errors_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import FAMILIES, family_names
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write_json, atomic_write_safetensors
+from keras_deit.utils.paths import expand_home
 from keras_deit.weights.descriptions import METADATA
 from keras_deit.weights.names import readers
 
@@ -40,7 +41,7 @@ def save_pretrained(model, path):
     if not isinstance(model, ImageClassifier):
         raise UserError(f"{type(model).__name__}: expected a {family_names()} to save")
 
-    path = pathlib.Path(path)
+    path = pathlib.Path(expand_home(path))
     if path.suffix not in ("", ".safetensors"):
         raise UserError(f"{path}: expected a .safetensors file, or a folder without a suffix")
 

@@ -6,6 +6,7 @@ import re
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import sha256
+from keras_deit.utils.paths import expand_home
 
 # The weights of a folder, as timm and transformers name them: the first that is there.
 FOLDER_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -18,7 +19,7 @@ def local_file(source):
         UserError: there is no such file.
     """
     try:
-        path = pathlib.Path(source)
+        path = pathlib.Path(expand_home(source))
         if path.is_dir():
             files = [path / name for name in FOLDER_FILES]
             path = next((file for file in files if file.is_file()), files[0])

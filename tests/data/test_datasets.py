@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -189,6 +190,18 @@ def test_inaturalist_2019_from_its_archives(server, tmp_path, monkeypatch):
     assert train.num_classes == 1010
     assert sorted(train[i][1] for i in range(3)) == [0, 7, 1009]
     assert [validation[i][1] for i in range(2)] == [500, 500]
+
+
+def test_a_server_that_is_not_there_is_one_line_in_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr(i_naturalist2019, "BASE", "http://127.0.0.1:9")
+    start = time.monotonic()
+    with pytest.raises(kd.UserError) as raised:
+        datasets.prepare("i_naturalist2019", tmp_path / "data")
+    assert time.monotonic() - start < 20
+    assert str(raised.value).startswith(
+        "i_naturalist2019 could not be prepared: no connection to 127.0.0.1:9:"
+    )
+    assert "\n" not in str(raised.value)
 
 
 def test_imagenet_real_has_images_of_several_classes(server, tmp_path, monkeypatch):

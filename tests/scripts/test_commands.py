@@ -106,6 +106,32 @@ def test_convert_writes_files_that_load_reads(forks, tmp_path):
     assert not list(tmp_path.glob("*e.*"))
 
 
+AT_HOME = """
+import os, runpy, sys
+os.environ["HOME"] = {home!r}
+sys.argv = {words!r}
+runpy.run_module(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_a_tilde_in_a_flag_is_the_home_folder(forks, tmp_path):
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    kd.build("deit_digits").save(home / "a.keras")
+
+    def run(*words):
+        return forks.execute(AT_HOME.format(home=str(home), words=words), here)
+
+    done = run("scripts.convert", "--model=~/a.keras", "--output=~/b.safetensors")
+    assert done.returncode == 0, done.stderr
+    done = run("scripts.train", "--recipe=digits_hard", "--workdir=~/run", "--set=teacher=~/a.pth")
+    assert_one_line_error(done, f"teacher '{home}/a.pth': expected a published model")
+    assert {path.name for path in home.glob("[a-z]*")} == {"a.keras", "b.safetensors", "run"}
+    assert not list(here.iterdir())
+
+
 @pytest.mark.slow
 def test_help_lists_recipes_and_shared_flags(forks):
     def help_of(command):
