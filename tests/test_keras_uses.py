@@ -425,6 +425,42 @@ def _(model, folder):
     return tape.gradient(loss, images)
 
 
+class Doubled(kd.DeiT):
+    def call(self, images, training=False):
+        return 2 * super().call(images, training=training)
+
+
+@use("a subclass that overrides call", has_plain=False)
+def _(model, folder):
+    doubled = Doubled(**model.fields)
+    doubled.set_weights(model.get_weights())
+    outputs = 2 * model.predict(IMAGES, verbose=0)
+    expected = float(keras_loss()(LABELS, outputs))
+
+    loss = compiled(doubled, keras_loss()).evaluate(IMAGES, LABELS, verbose=0)[0]
+    scores = kd.evaluate(doubled, (IMAGES, SPARSE))
+    assert scores["distillation"] is None
+    if BACKEND == "tensorflow":
+        with pytest.raises(kd.UserError, match=r"Doubled overrides call, and kd\.export writes"):
+            kd.export(doubled, folder / "model.onnx")
+    assert not list(folder.glob("*.onnx"))
+    return [loss, scores["fused"].loss, doubled.predict(IMAGES, verbose=0)], [
+        *(expected, expected),
+        outputs,
+    ]
+
+
+@use("integer pixels", has_plain=False)
+def _(model, folder):
+    messages = []
+    for each in (model, kd.build("regnety_digits")):
+        with pytest.raises(kd.UserError) as error:
+            each.features(np.zeros((2, SIDE, SIDE, 3), "uint8"))
+        messages.append(str(error.value).split(":")[0])
+    assert set(messages) == {"images of uint8"}
+    return [0], [0]
+
+
 # Adapters and quantization.
 
 

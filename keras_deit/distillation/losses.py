@@ -8,7 +8,7 @@ from keras_deit.distillation.teacher import logits_for
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.gradients import without_gradients
 from keras_deit.utils.keras_private import last_operation
-from keras_deit.utils.validation import rows_are_probabilities
+from keras_deit.utils.validation import gives_fused_logits, rows_are_probabilities
 
 KINDS = ("hard", "soft", "label")
 REDUCTIONS = ("batch", "elements")
@@ -176,7 +176,7 @@ class Distillation:
                 "a student of one class cannot be distilled, because the softmax of one logit is"
                 " always 1: expected two classes or more"
             )
-        if _overrides_call(type(student)):
+        if not gives_fused_logits(student):
             raise UserError(
                 f"{type(student).__name__} overrides call, and distillation trains what logits"
                 " returns: override logits instead, or compile it without distillation"
@@ -290,13 +290,6 @@ def _accepts(expected, shape):
     )
 
 
-def _overrides_call(family):
-    """Whether a subclass changes ``call`` and leaves ``logits``, which no longer is its output."""
-    methods = (vars(cls) for cls in family.__mro__)
-    first = next(names for names in methods if "call" in names or "logits" in names)
-    return "logits" not in first
-
-
 def _ends_in_softmax(model, image_size):
     """Whether a classifier gives probabilities: by its last layer, or else by its outputs.
 
@@ -309,7 +302,7 @@ def _ends_in_softmax(model, image_size):
     if activation is keras.activations.softmax or type(operation).__name__ == "Softmax":
         return True
     # A linear layer, or a model of this library.
-    if activation is keras.activations.linear or hasattr(model, "logits"):
+    if activation is keras.activations.linear or gives_fused_logits(model):
         return False
 
     images = np.random.default_rng(0).normal(size=(2, *image_size, 3)).astype("float32")

@@ -54,6 +54,8 @@ def _batches(batches):
             [array[first : first + BATCH_SIZE] for array in batches]
             for first in range(0, count, BATCH_SIZE)
         )
+    if not hasattr(batches, "__iter__"):
+        raise UserError(f"{type(batches).__name__}: expected images and labels, or batches of them")
     return batches
 
 

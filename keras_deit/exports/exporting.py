@@ -19,7 +19,7 @@ from keras_deit.models.policies import is_float32
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write, atomic_write_folder
 from keras_deit.utils.paths import expand_home
-from keras_deit.utils.validation import height_and_width
+from keras_deit.utils.validation import gives_fused_logits, height_and_width
 
 # Largest ``Report.difference`` of files that only round. Those with int8 are held to agreement.
 TOLERANCES = {"none": 1e-4, "float16": 2e-2}
@@ -183,6 +183,11 @@ def _check_batch(batch):
 def _check_model(model, attention):
     if not isinstance(model, ImageClassifier):
         raise UserError(f"{type(model).__name__}: expected a {family_names()} to export")
+    if not gives_fused_logits(model):
+        raise UserError(
+            f"{type(model).__name__} overrides call, and kd.export writes what logits returns:"
+            " override logits instead, or use model.export"
+        )
     if attention and not model.has_attention:
         raise UserError(f"a {type(model).__name__} has no attention to export")
     if keras.backend.backend() != "tensorflow":

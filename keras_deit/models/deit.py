@@ -12,7 +12,12 @@ from keras_deit.models.dropout import Dropout
 from keras_deit.models.lora import Dense
 from keras_deit.models.policies import build_layer
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.validation import height_and_width, positive_integers, with_static_shape
+from keras_deit.utils.validation import (
+    check_normalized,
+    height_and_width,
+    positive_integers,
+    with_static_shape,
+)
 
 
 @keras.saving.register_keras_serializable("keras_deit")
@@ -201,6 +206,7 @@ class DeiT(ImageClassifier):
         return super().compute_output_spec(images, *args, **kwargs)
 
     def _embed(self, images):
+        check_normalized(images)
         images = with_static_shape(images, None, self.image_size)
         if isinstance(images, keras.KerasTensor) and None in images.shape[1:]:
             height, width = self.image_size

@@ -9,7 +9,7 @@ from keras_deit.models.lora import Dense
 from keras_deit.models.policies import build_layer
 from keras_deit.models.regnet_layers import YBlock, batch_norm, conv, padding
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.validation import positive_integers
+from keras_deit.utils.validation import check_normalized, positive_integers
 
 
 @keras.saving.register_keras_serializable("keras_deit")
@@ -120,6 +120,7 @@ class RegNetY(ImageClassifier):
 
     def features(self, images, training=False):
         """The mean of the last stage over all positions, (batch, widths[-1])."""
+        check_normalized(images)
         x = ops.relu(self.stem_bn(self.stem(self.pad(images)), training=training))
         for block in self.blocks:
             x = block(x, training=training)

@@ -97,6 +97,24 @@ def unknown_shape(name):
     )
 
 
+def check_normalized(images):
+    """Raises UserError if the images that a model is called with are integers, as pixels are."""
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    if "int" in dtype:
+        raise UserError(
+            f"images of {dtype}: expected float32, normalized by the mean and standard deviation of"
+            " the model's images"
+        )
+
+
+def gives_fused_logits(model):
+    """Whether a model has ``logits``, whose mean its call gives. A subclass that overrides ``call``
+    gives something else."""
+    methods = (vars(cls) for cls in type(model).__mro__)
+    first = next((names for names in methods if "call" in names or "logits" in names), ())
+    return "logits" in first
+
+
 def rows_are_probabilities(outputs):
     """Which rows are nonnegative and sum to 1, as after a softmax: bool (rows,).
 
