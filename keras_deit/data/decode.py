@@ -9,14 +9,19 @@ from PIL import Image
 from keras_deit.utils.errors import Unreadable, reason
 
 MAX_PIXELS = 1 << 26  # that OpenCV is given; larger images are left to Pillow's own limit
+BITS_PER_SAMPLE = 258  # tag of TIFF
 
 
 def decode(data):
     """Decodes an image as ``Image.open(file).convert("RGB")`` of Pillow does, which timm trains on.
 
-    Gray, palette, transparent and CMYK images become RGB; an orientation in EXIF is ignored. JPEGs
-    with one or three colors, most of what there is, go to OpenCV, which is faster. What it refuses,
-    truncated files among them, goes to Pillow, which can say why.
+    Gray, palette, transparent and CMYK images become RGB; an orientation in EXIF is ignored. Of 16
+    bits, gray or color, the 8 high ones are taken: libpng, Pillow and TensorFlow do so for colors,
+    whereas ``convert`` would make white of almost all grays. Floats and 32-bit integers have no
+    range to scale by, and are refused.
+
+    JPEGs with one or three colors, most of what there is, go to OpenCV, which is faster. What it
+    refuses, truncated files among them, goes to Pillow, which can say why.
 
     Args:
         data: bytes of an image file.
@@ -25,7 +30,8 @@ def decode(data):
         uint8 (height, width, 3), red first.
 
     Raises:
-        Unreadable: the data is not a complete image. It does not know the file's name: add that.
+        Unreadable: the data is not a complete image, or its pixels have no range. It does not know
+            the file's name: add that.
 
     Example:
         >>> import keras_deit as kd
@@ -44,13 +50,30 @@ def _decode_with_pillow(data):
     if not data:
         raise Unreadable("no image: its file is empty")
     try:
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        return _rgb(Image.open(io.BytesIO(data)))
+    except Unreadable:
+        raise
     except Image.UnidentifiedImageError as error:
         raise Unreadable(
             f"corrupt image: no known format, {len(data)} bytes from {data[:8]!r}"
         ) from error
     except Exception as error:  # Pillow's decoders raise errors of many types
         raise Unreadable(f"corrupt image: {reason(error)}") from error
+
+
+def _rgb(image):
+    """A Pillow image as uint8 (height, width, 3)."""
+    # Pillow gives 16 bits of a PGM, scaled from its largest value, as 32-bit integers.
+    is_16_bit = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
+    if is_16_bit:
+        bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]  # 12 in some TIFFs
+        gray = np.asarray(image) >> bits - 8
+        return np.repeat(gray.astype(np.uint8)[..., np.newaxis], 3, axis=-1)
+
+    if image.mode in ("I", "F"):
+        kind = "floats" if image.mode == "F" else "signed or 32-bit integers"
+        raise Unreadable(f"{kind} as pixels, whose range is unknown: expected 8 or 16 bits")
+    return np.asarray(image.convert("RGB"))
 
 
 def _is_plain_jpeg(data):

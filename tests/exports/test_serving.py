@@ -8,16 +8,20 @@ import subprocess
 import sys
 import threading
 
+from scripts.on_device import preprocess
+
+import cv2
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_deit.configs.preprocessing import Preprocessing
 from keras_deit.data.decode import decode
 from keras_deit.data.transforms import evaluation_view
 from keras_deit.evaluation.prediction import predict
 from keras_deit.exports import litert, saved_model
-from keras_deit.exports.preprocessing import from_pixels
+from keras_deit.exports.preprocessing import from_files, from_pixels
 from tests.conftest import ROOT
 from tests.exports.conftest import CLASS_NAMES, CROP
 
@@ -128,6 +132,26 @@ def test_preprocessing_in_the_graph_equals_the_evaluation(shape, size, crop):
     levels = np.abs(view - evaluation_view(image, size, crop)) * 255 * 0.229
     assert levels.max() < 1.1
     assert levels.mean() < 0.1
+
+
+def test_16_bit_files_are_the_same_in_the_graph_and_on_a_device(tmp_path):
+    grays = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    colors = np.stack([grays, grays.T, grays[::-1]], axis=-1)
+    metadata = {"image_size": "64x64", "crop": "1", "mean": "0, 0, 0", "std": "1, 1, 1"}
+    unscaled = Preprocessing((0, 0, 0), (1, 1, 1))
+
+    for i, pixels in enumerate((grays, colors)):
+        path = tmp_path / f"{i}.png"
+        cv2.imwrite(str(path), pixels)
+        expected = decode(path.read_bytes()) / np.float32(255)
+        assert len(np.unique(expected)) == 256
+        (view,) = from_files([path.read_bytes()], (64, 64), 1, unscaled)
+        np.testing.assert_allclose(view, expected, atol=1e-6)
+        np.testing.assert_allclose(preprocess(path, metadata)[0], expected, atol=1e-6)
+
+    Image.fromarray(grays.astype(np.float32)).save(tmp_path / "floats.tiff")
+    with pytest.raises(ValueError, match="floats.tiff: pixels of unknown range"):
+        preprocess(tmp_path / "floats.tiff", metadata)
 
 
 @pytest.mark.slow
