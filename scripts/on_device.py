@@ -15,7 +15,11 @@ from PIL import Image
 
 def read(path):
     """An image file as 8-bit RGB."""
-    image = Image.open(path)
+    with Image.open(path) as image:
+        if image.format == "EPS":
+            raise ValueError(f"{path}: a program, which is not executed: expected an image")
+        image.load()
+
     is_16_bit = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
     if is_16_bit:  # of grays, as Pillow takes the high byte of colors itself
         bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]  # 12 in some TIFFs

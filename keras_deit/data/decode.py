@@ -1,5 +1,6 @@
 """Encoded images to pixels."""
 
+import functools
 import io
 
 import cv2
@@ -9,6 +10,11 @@ from PIL import Image
 from keras_deit.utils.errors import Unreadable, reason
 
 MAX_PIXELS = 1 << 26  # that OpenCV is given; larger images are left to Pillow's own limit
+
+# Formats that Pillow gives to other programs, such as Ghostscript, which would execute what is in
+# the file; and those of which it only reads a header.
+NOT_READ = ("EPS", "PDF", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC")
+
 BITS_PER_SAMPLE = 258  # tag of TIFF
 
 
@@ -46,11 +52,18 @@ def decode(data):
     return _decode_with_pillow(data) if image is None else image
 
 
+@functools.cache
+def formats():
+    """The formats of Pillow that ``decode`` reads, a tuple of str."""
+    Image.init()
+    return tuple(name for name in Image.ID if name not in NOT_READ)
+
+
 def _decode_with_pillow(data):
     if not data:
         raise Unreadable("no image: its file is empty")
     try:
-        return _rgb(Image.open(io.BytesIO(data)))
+        return _rgb(Image.open(io.BytesIO(data), formats=formats()))
     except Unreadable:
         raise
     except Image.UnidentifiedImageError as error:

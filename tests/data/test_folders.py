@@ -10,7 +10,6 @@ from PIL import Image
 
 import keras_deit as kd
 from keras_deit.data import datasets
-from keras_deit.data.folders import image_paths
 from tests import archives
 from transfer import folder_check, recipe
 from transfer.tasks import folder_task
@@ -227,18 +226,49 @@ def test_a_class_without_a_readable_image_is_refused(tmp_path):
         folder_check.examine(recipe(folder_task(name), "deit_digits"))
 
 
-def test_image_paths_are_files_and_all_images_of_folders(tmp_path):
-    flat(tmp_path / "a", ant=2)
-    (tmp_path / "a" / "notes.txt").touch()
-    other = tmp_path / "other.raw"
-    other.touch()
-    paths = image_paths([str(other), tmp_path / "a"])
-    assert paths == [other, tmp_path / "a" / "ant" / "0.jpg", tmp_path / "a" / "ant" / "1.jpg"]
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [("Training", "VAL", "Testing"), ("TRAIN", "valid", "Test"), ("train", "Dev", "testing")],
+)
+def test_splits_have_their_common_names_in_any_case(tmp_path, train, validation, test):
+    for count, name in enumerate((train, validation, test), 1):
+        flat(tmp_path / name, ant=count, bee=1)
+    name = f"folder:{tmp_path}"
+    for split, count in (("train", 1), ("validation", 2), (validation.lower(), 2), ("test", 3)):
+        assert datasets.load(name, split).content["classes"] == {"ant": count, "bee": 1}
+    assert datasets.default_split(name) == "validation"
 
-    (tmp_path / "empty").mkdir()
-    for given, message in (
-        ([tmp_path / "none"], "no file or folder .*none"),
-        ([tmp_path / "empty"], "no images"),
-    ):
-        with pytest.raises(kd.UserError, match=message):
-            image_paths(given)
+    shutil.rmtree(tmp_path / validation)
+    assert datasets.default_split(name) == "test"
+    with pytest.raises(kd.UserError, match=r"no folder .*all"):
+        datasets.load(name, "all")
+
+
+def test_two_folders_of_one_split_are_refused_unless_one_has_its_name(tmp_path):
+    for name in ("train", "val", "valid"):
+        flat(tmp_path / name, ant=2, bee=2)
+    for split in ("validation", "train"):
+        with pytest.raises(kd.UserError, match="has val, valid for the split validation: expected"):
+            datasets.load(f"folder:{tmp_path}", split)
+    (tmp_path / "val").rename(tmp_path / "validation")
+    assert len(datasets.load(f"folder:{tmp_path}", "validation")) == 4
+
+
+def test_all_images_of_a_folder_without_splits(tmp_path):
+    name = flat(tmp_path / "a", ant=10, bee=5)
+    assert datasets.default_split(name) == "all"
+    assert files(name, "all") == sorted((tmp_path / "a").rglob("*.jpg"))
+    (tmp_path / "a").rename(tmp_path / "train")
+    assert len(files(f"folder:{tmp_path}", "all")) == 15
+
+
+def test_a_class_that_holds_only_folders_is_refused(tmp_path):
+    flat(tmp_path / "photos" / "animals", ant=2, bee=2)
+    flat(tmp_path / "photos", cat=2)
+    message = r"animals has no images, only folders of them \(ant, bee\): it looks like a split or"
+    with pytest.raises(kd.UserError, match=message):
+        datasets.load(f"folder:{tmp_path / 'photos'}", "train")
+
+    # A class may have folders beside its images.
+    (tmp_path / "photos" / "animals" / "0.jpg").write_bytes(archives.jpeg(0))
+    assert len(datasets.load(f"folder:{tmp_path / 'photos'}", "all")) == 7
