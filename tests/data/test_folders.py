@@ -120,6 +120,15 @@ def test_both_splits_must_have_the_same_classes(tmp_path):
         kd.data.train(kd_recipe(root))
 
 
+def test_the_table_of_splits_with_different_classes(tmp_path, capsys):
+    root = folder(tmp_path / "images")
+    (root / "val" / "ant").rename(root / "val" / "wasp")
+    (root / "val" / "wasp" / "0.jpg").unlink()
+    folder_check.examine(recipe(folder_task(f"folder:{root}"), "deit_digits"))
+    rows = ("| ant | 4 | 0 |", "| bee | 4 | 4 |", "| wasp | 0 | 3 |", "| ćma | 4 | 4 |")
+    assert "\n".join(rows) in capsys.readouterr().out
+
+
 def test_hidden_files_are_ignored_and_a_split_is_a_folder(tmp_path):
     root = folder(tmp_path / "images")
     (root / "train" / ".checkpoints").mkdir()
