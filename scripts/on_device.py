@@ -10,15 +10,17 @@ import zipfile
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from PIL import Image
+from PIL import Image, ImageOps
 
 
-def read(path):
-    """An image file as 8-bit RGB."""
+def read(path, upright):
+    """An image file as 8-bit RGB, turned as its EXIF orientation says if ``upright``."""
     with Image.open(path) as image:
         if image.format == "EPS":
             raise ValueError(f"{path}: a program, which is not executed: expected an image")
         image.load()
+        if upright:
+            ImageOps.exif_transpose(image, in_place=True)
 
     is_16_bit = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
     if is_16_bit:  # of grays, as Pillow takes the high byte of colors itself
@@ -33,7 +35,7 @@ def preprocess(path, metadata):
     """An image file as the model's input, float32 (1, height, width, 3), as in evaluation."""
     height, width = map(int, metadata["image_size"].split("x"))
     mean, std = (np.float32(metadata[name].split(", ")) for name in ("mean", "std"))
-    image = read(path)
+    image = read(path, metadata["upright"] == "true")
 
     # The smallest size of the same aspect ratio whose center crop covers the input.
     least = [int(side / float(metadata["crop"])) for side in (width, height)]

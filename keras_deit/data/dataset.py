@@ -23,6 +23,7 @@ class Dataset:
         split: str.
         source: anything with ``len()`` and ``[i]``, which gives encoded bytes and a label.
         class_names: tuple of str.
+        upright: bool. Whether images are turned as their EXIF orientation says. Default False.
 
     Raises:
         Unreadable: by ``dataset[i]``, for an image or record that cannot be read.
@@ -32,6 +33,7 @@ class Dataset:
     split: str
     source: object
     class_names: tuple[str, ...]
+    upright: bool = False
 
     # Decoded images, and how many bytes of them may still be added.
     _cache: dict = field(default_factory=dict)
@@ -46,7 +48,7 @@ class Dataset:
 
         data, label = self._read(index)
         try:
-            image = decode(data)
+            image = decode(data, self.upright)
         except Unreadable as error:
             raise Unreadable(f"{self.where(index)}: {error}") from error
 

@@ -15,7 +15,7 @@ from keras_deit.utils.files import locked
 KEYS = ("image", "label")  # features of a builder that names none
 
 
-def load(name, split, data_dir=None):
+def load(name, split, data_dir=None, upright=False):
     """Opens a split of a dataset.
 
     Args:
@@ -44,14 +44,14 @@ def load(name, split, data_dir=None):
     """
     if name.startswith("folder:"):
         source = folders.Folder(name.removeprefix("folder:"), split)
-        return Dataset(name, split, source, source.class_names)
+        return Dataset(name, split, source, source.class_names, upright)
 
     builder = make_builder(name, data_dir)
     if not builder.info.splits:
         if not ready(name, data_dir):
             raise UserError(_unprepared(name, data_dir, builder))
         builder = _prepare_silently(name, data_dir)
-    return _open(builder, name, split)
+    return _open(builder, name, split, upright)
 
 
 def default_split(name):
@@ -122,7 +122,7 @@ def _one_at_a_time(name, builder):
     return locked(folder / f".{_base_name(name)}.lock")
 
 
-def _open(builder, name, split):
+def _open(builder, name, split, upright):
     """The ``Dataset`` of a prepared builder's split."""
     keys = builder.info.supervised_keys or KEYS
     if len(keys) != 2 or not set(keys) <= set(builder.info.features):
@@ -142,7 +142,8 @@ def _open(builder, name, split):
     if not len(source):
         raise UserError(f"split {split!r} of {name} (it has {splits}): expected at least one image")
 
-    return Dataset(name, split, source, _class_names(builder, name, source.label_key))
+    class_names = _class_names(builder, name, source.label_key)
+    return Dataset(name, split, source, class_names, upright)
 
 
 def _class_names(builder, name, key):

@@ -5,7 +5,7 @@ import io
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from keras_deit.utils.errors import Unreadable, reason
 
@@ -18,19 +18,21 @@ NOT_READ = ("EPS", "PDF", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC")
 BITS_PER_SAMPLE = 258  # tag of TIFF
 
 
-def decode(data):
+def decode(data, upright=False):
     """Decodes an image as ``Image.open(file).convert("RGB")`` of Pillow does, which timm trains on.
 
-    Gray, palette, transparent and CMYK images become RGB; an orientation in EXIF is ignored. Of 16
-    bits, gray or color, the 8 high ones are taken: libpng, Pillow and TensorFlow do so for colors,
-    whereas ``convert`` would make white of almost all grays. Floats and 32-bit integers have no
-    range to scale by, and are refused.
+    Gray, palette, transparent and CMYK images become RGB. Of 16 bits, gray or color, the 8 high
+    ones are taken: libpng, Pillow and TensorFlow do so for colors, whereas ``convert`` would make
+    white of almost all grays. Floats and 32-bit integers have no range to scale by, and are
+    refused.
 
     JPEGs with one or three colors, most of what there is, go to OpenCV, which is faster. What it
     refuses, truncated files among them, goes to Pillow, which can say why.
 
     Args:
         data: bytes of an image file.
+        upright: bool. Whether the image is turned as its EXIF orientation says, as Pillow's
+            ``ImageOps.exif_transpose`` does. Default False, as in the published training.
 
     Returns:
         uint8 (height, width, 3), red first.
@@ -49,7 +51,9 @@ def decode(data):
     if _is_plain_jpeg(data):
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    return _decode_with_pillow(data) if image is None else image
+    if image is None:
+        image = _decode_with_pillow(data)
+    return _turned(image, _orientation(data)) if upright else image
 
 
 @functools.cache
@@ -87,6 +91,28 @@ def _rgb(image):
         kind = "floats" if image.mode == "F" else "signed or 32-bit integers"
         raise Unreadable(f"{kind} as pixels, whose range is unknown: expected 8 or 16 bits")
     return np.asarray(image.convert("RGB"))
+
+
+def _orientation(data):
+    """The EXIF orientation of an image file, from 1, upright, to 8."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats())
+        if image.format == "TIFF":  # Pillow has turned it
+            return 1
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # of corrupt EXIF, which says nothing about the pixels
+        return 1
+
+
+def _turned(image, orientation):
+    """The array of an image that is stored in an EXIF orientation, as it is to be seen."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
 
 
 def _is_plain_jpeg(data):

@@ -6,9 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import Preprocessing
 from keras_deit.data import datasets
 from tests import archives
 from transfer import folder_check, recipe
@@ -281,3 +282,28 @@ def test_a_class_that_holds_only_folders_is_refused(tmp_path):
     # A class may have folders beside its images.
     (tmp_path / "photos" / "animals" / "0.jpg").write_bytes(archives.jpeg(0))
     assert len(datasets.load(f"folder:{tmp_path / 'photos'}", "all")) == 7
+
+
+def test_photos_are_upright_in_training_and_validation_if_the_recipe_says_so(tmp_path):
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = 3  # upside down
+    root = folder(tmp_path)
+    rows = np.arange(16, dtype=np.uint8)[:, np.newaxis, np.newaxis]
+    pixels = np.broadcast_to(rows * 16, (16, 16, 3))
+    for path in root.rglob("*.jpg"):
+        Image.fromarray(pixels).save(path, exif=tags)
+
+    plain = ["crop=padded", "flip=0", "erasing=0", "rand_augment=false", "mixup=0", "cutmix=0"]
+    assert recipe(folder_task(f"folder:{root}"), "deit_digits").upright
+    for upright in (False, True):
+        row = kd_recipe(root, *plain, f"upright={str(upright).lower()}", "eval_crop=1")
+        for batches in (kd.data.train(row), kd.data.evaluation(row)):
+            images, _ = next(batches.as_numpy_iterator())
+            assert ((images[:, 0] > images[:, -1]) == upright).all()
+
+        preprocessing = Preprocessing(upright=upright)
+        batches = kd.data.images(
+            f"folder:{root}", "val", None, (16, 16), 1, preprocessing=preprocessing
+        )
+        images, _ = next(batches.as_numpy_iterator())
+        assert ((images[:, 0] > images[:, -1]) == upright).all()
