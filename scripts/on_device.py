@@ -53,6 +53,7 @@ def main():
     parser.add_argument("--model", required=True, help="a .tflite file")
     parser.add_argument("images", nargs="+", help="image files")
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8
     with zipfile.ZipFile(arguments.model) as archive:
         metadata = json.loads(archive.read("metadata.json"))
         class_names = archive.read("labels.txt").decode().splitlines()

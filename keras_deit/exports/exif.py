@@ -2,8 +2,12 @@
 
 import tensorflow as tf
 
-ORIENTATION = 0x0112  # the tag
 ENTRY = 12  # bytes of an entry of EXIF: tag, type, count, value
+
+# An entry's tag 0x0112, its type, a short integer, and the count 1.
+ORIENTATION = [0x12, 0x01, 3, 0, 1, 0, 0, 0]
+ORIENTATION_BIG_ENDIAN = [0x01, 0x12, 0, 3, 0, 0, 0, 1]
+
 NOWHERE = -(1 << 10)  # in place of a position
 PADDING = 32  # zeros after a file, so that the reading of any header stays inside
 
@@ -85,12 +89,13 @@ def _in_exif(data, start):
     count = tf.minimum(count, tf.maximum(room, 0))
     rows = tf.reshape(data[entries + 2 : entries + 2 + ENTRY * count], (-1, ENTRY))
 
-    rows = tf.cast(rows, tf.int64)
-    weights = tf.where(is_little, [1, 256], [256, 1])
-    tags = tf.reduce_sum(rows[:, :2] * tf.cast(weights, tf.int64), axis=1)
-    values = tf.reduce_sum(rows[:, 8:10] * tf.cast(weights, tf.int64), axis=1)
+    expected = tf.where(is_little, ORIENTATION, ORIENTATION_BIG_ENDIAN)
+    is_orientation = tf.reduce_all(rows[:, :8] == tf.cast(expected, tf.uint8), axis=1)
+    values = tf.cast(rows[:, 8:10], tf.int64)
+    powers = tf.where(is_little, [1, 256], [256, 1])
+    values = tf.reduce_sum(values * tf.cast(powers, tf.int64), axis=1)
 
-    is_valid = (tags == ORIENTATION) & (values >= 1) & (values <= 8)
+    is_valid = is_orientation & (values >= 1) & (values <= 8)
     return tf.reduce_max(tf.concat([[1], tf.boolean_mask(values, is_valid)], 0))
 
 
