@@ -307,3 +307,20 @@ def test_photos_are_upright_in_training_and_validation_if_the_recipe_says_so(tmp
         )
         images, _ = next(batches.as_numpy_iterator())
         assert ((images[:, 0] > images[:, -1]) == upright).all()
+
+
+def test_names_of_folders_and_files_need_not_be_unicode(tmp_path, capsys):
+    for name in ("a\udce9", "a\udcea"):
+        touched = tmp_path / name / "b\udce9.txt"
+        flat(tmp_path, **{name: 2})
+        touched.touch()
+    row = recipe(folder_task(f"folder:{tmp_path}"), "deit_digits")
+    folder_check.examine(row)
+    assert "| a\\udce9 | 1 | 1 |\n| a\\udcea | 1 | 1 |" in capsys.readouterr().out
+
+    data = datasets.load(row.dataset, "all")
+    assert data.class_names == ("a\\udce9", "a\\udcea")
+    assert data.where(0) == f"{tmp_path}/a\\udce9/0.jpg"
+    assert len(kd.data.images(row.dataset, "all", size=(8, 8)).class_names) == 2
+    with pytest.raises(kd.UserError, match=r"no folder .*a.udce9/none: expected"):
+        datasets.load(f"folder:{tmp_path}/a\udce9/none", "all")
