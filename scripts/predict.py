@@ -7,7 +7,7 @@ from scripts import command, model_flags
 from absl import flags
 
 import keras_deit as kd
-from keras_deit.data.folders import image_paths
+from keras_deit.data.image_files import image_paths
 from keras_deit.evaluation import plots
 from keras_deit.evaluation.prediction import predict
 

@@ -40,6 +40,7 @@ def main():
     parser.add_argument("--model", required=True, **folder_or_url)
     parser.add_argument("images", nargs="+", help="JPEG or PNG files")
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8
 
     predict = predict_remotely if arguments.model.startswith("http") else predict_here
     if predict is predict_here and not pathlib.Path(arguments.model).is_dir():

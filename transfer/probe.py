@@ -102,8 +102,10 @@ def probe_recipe(task_recipe, workdir, data_dir=None):
 
 def _score(task_recipe, data_dir):
     """Both methods' scores on the recipe's data."""
-    training = datasets.load(task_recipe.dataset, task_recipe.train_split, data_dir)
-    testing = datasets.load(task_recipe.dataset, task_recipe.validation_split, data_dir)
+    training, testing = (
+        datasets.load(task_recipe.dataset, split, data_dir, task_recipe.upright)
+        for split in (task_recipe.train_split, task_recipe.validation_split)
+    )
     check_classes(training, testing, task_recipe)
 
     # The images that a fine-tuning by this recipe would train on.

@@ -105,8 +105,8 @@ def find(name):
 def folder_task(dataset):
     """The task of a user's own images, ``folder:<path>``: see ``keras_deit/data/folders.py``.
 
-    Its settings are for a few hundred images: mild augmentation, each image once in an epoch, and
-    a short run.
+    Its settings are for a few hundred images: mild augmentation, each image once in an epoch, a
+    short run, and photos upright.
     """
     path = pathlib.Path(expand_home(dataset).removeprefix("folder:")).resolve()
 
@@ -126,6 +126,7 @@ def folder_task(dataset):
             "cutmix": 0.0,
             "erasing": 0.0,
             "mix_group": 0,
+            "upright": True,
         },
     )
 

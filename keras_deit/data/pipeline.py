@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -144,6 +145,7 @@ def evaluation(recipe, data_dir=None, split=None, process=(0, 1), preprocessing=
         >>> batches.info.images, batches.steps
         (360, 2)
     """
+    upright = recipe.upright or preprocessing.upright
     return images(
         recipe.dataset,
         split or recipe.validation_split,
@@ -152,7 +154,7 @@ def evaluation(recipe, data_dir=None, split=None, process=(0, 1), preprocessing=
         crop=recipe.eval_crop,
         process=process,
         max_damaged=recipe.max_damaged,
-        preprocessing=preprocessing,
+        preprocessing=dataclasses.replace(preprocessing, upright=upright),
     )
 
 
@@ -203,7 +205,7 @@ def images(
     from keras_deit.data.batches import Batches, BatchInfo
 
     check_crop(crop)
-    source = datasets.load(dataset, split, data_dir)
+    source = datasets.load(dataset, split, data_dir, preprocessing.upright)
     begin, end, longest = _run_of_process(len(source), *process)
 
     rows = min(EVALUATION_BATCH, longest)

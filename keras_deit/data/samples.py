@@ -35,7 +35,8 @@ class Samples:
     def __init__(self, recipe, data_dir=None, preprocessing=IMAGENET):
         self.recipe = recipe
         self.preprocessing = preprocessing
-        self.dataset = datasets.load(recipe.dataset, recipe.train_split, data_dir)
+        upright = recipe.upright or preprocessing.upright
+        self.dataset = datasets.load(recipe.dataset, recipe.train_split, data_dir, upright)
         if self.dataset.num_classes < 2:
             raise UserError(f"{recipe.dataset} has one class: expected at least two")
 

@@ -11,6 +11,7 @@ from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data.transforms import normalize
 from keras_deit.utils import tables
 from keras_deit.utils.files import atomic_write
+from keras_deit.utils.names import printable
 from keras_deit.utils.paths import expand_home
 
 MIN_LABEL = 0.05  # smaller entries of a label, as label smoothing makes, are not printed
@@ -138,8 +139,7 @@ def _label_text(label, class_names):
     lines = []
 
     for number in shown:
-        # A folder's name need not be valid Unicode, and matplotlib refuses lone surrogates.
-        name = class_names[number].encode("utf-8", "replace").decode()
+        name = printable(class_names[number])  # matplotlib refuses what is not valid Unicode
         lines.append(f"{name[:MAX_NAME]} {label[number]:.2f}")
     return "\n".join(lines)
 

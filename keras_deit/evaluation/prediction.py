@@ -26,9 +26,9 @@ def predict(model, paths, image_size=None, crop=0.875):
 
     Yields:
         (path, image, probabilities) in the order of ``paths``. The image is as the model gets it:
-        float32 (height, width, 3), normalized as its ``preprocessing`` says. The probabilities are
-        float32 (num_classes,). For a file that cannot be read it is (path, None, reason), the
-        reason a str.
+        float32 (height, width, 3), turned and normalized as its ``preprocessing`` says. The
+        probabilities are float32 (num_classes,). For a file that cannot be read it is (path, None,
+        reason), the reason a str.
 
     Raises:
         UserError: the model takes images of any size, and no ``image_size`` is given.
@@ -50,7 +50,8 @@ def predict(model, paths, image_size=None, crop=0.875):
     predict_logits = predictor(model)
 
     def read(path):
-        return evaluation_view(decode(path.read_bytes()), size, crop, preprocessing)
+        image = decode(path.read_bytes(), preprocessing.upright)
+        return evaluation_view(image, size, crop, preprocessing)
 
     images = read_images(read, paths)
     while batch := list(itertools.islice(images, BATCH_SIZE)):

@@ -29,7 +29,7 @@ def sample_images(
     Raises:
         UserError: none of these images can be read.
     """
-    data = datasets.load(dataset, split, data_dir)
+    data = datasets.load(dataset, split, data_dir, preprocessing.upright)
     indices = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
 
     def read(index):

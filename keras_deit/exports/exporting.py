@@ -18,6 +18,7 @@ from keras_deit.models.factory import family_names, float32_copy
 from keras_deit.models.policies import is_float32
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write, atomic_write_folder
+from keras_deit.utils.names import printable
 from keras_deit.utils.paths import expand_home
 from keras_deit.utils.validation import gives_fused_logits, height_and_width
 
@@ -155,6 +156,11 @@ def export(
 
 
 def _check_path(path, file_format, overwrite):
+    if printable(path) != str(path):
+        raise UserError(
+            f"{printable(path)} is not valid UTF-8, and the files' runtimes open no such path:"
+            " expected another name"
+        )
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists: expected another name, or overwrite")
     if path.is_dir() and (file_format.SUFFIX or not (path / "saved_model.pb").exists()):

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deit.configs.preprocessing import IMAGENET
+from keras_deit.exports.exif import orientation, turned
 
 
 def from_pixels(images, size, crop, preprocessing=IMAGENET):
@@ -52,8 +53,8 @@ def _resized_size(image_size, size, crop):
 
 
 def from_files(files, size, crop, preprocessing=IMAGENET):
-    """The model's input from string (batch,), JPEG or PNG files of any sizes; see
-    ``from_pixels``."""
+    """The model's input from string (batch,), JPEG or PNG files of any sizes, turned as their EXIF
+    orientation says if ``preprocessing.upright``; see ``from_pixels``."""
 
     def decode(file):
         pixels = tf.cond(
@@ -62,6 +63,8 @@ def from_files(files, size, crop, preprocessing=IMAGENET):
             lambda: tf.io.decode_jpeg(file, 3, dct_method="INTEGER_ACCURATE"),
             lambda: tf.io.decode_png(file, 3),
         )
+        if preprocessing.upright:
+            pixels = turned(pixels, orientation(file))
         return from_pixels(pixels[tf.newaxis], size, crop, preprocessing)[0]
 
     return tf.map_fn(decode, files, fn_output_signature=tf.TensorSpec((*size, 3), tf.float32))

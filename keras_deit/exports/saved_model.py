@@ -17,7 +17,8 @@ def write(model, path, settings):
 
     - ``serving_default``: ``images``, float32 (batch, height, width, 3), normalized;
     - ``pixels``: ``pixels``, uint8 (batch, any height, any width, 3);
-    - ``encoded``: ``encoded``, string (batch,), JPEG or PNG files of any sizes;
+    - ``encoded``: ``encoded``, string (batch,), JPEG or PNG files of any sizes, which are turned as
+      their EXIF orientation says if the model's ``preprocessing.upright``;
 
     and return ``logits``, ``probabilities``, ``class_head``, for a distilled model
     ``distillation_head``, and ``class_names``, the same row for every image, all (batch,

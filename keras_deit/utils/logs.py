@@ -9,6 +9,8 @@ import contextlib
 import logging
 import sys
 
+from keras_deit.utils.names import printable
+
 logger = logging.getLogger("keras_deit")
 
 
@@ -18,6 +20,9 @@ class _StandardOutput(logging.StreamHandler):
     def __init__(self):
         super().__init__(sys.stdout)
         self.setFormatter(logging.Formatter("%(message)s"))
+
+    def format(self, record):
+        return printable(super().format(record))
 
     stream = property(lambda self: sys.stdout, lambda self, _: None)
 

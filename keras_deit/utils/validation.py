@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.names import printable
 
 
 def positive_integers(**values):
@@ -34,7 +35,7 @@ def height_and_width(image_size):
 
 
 def class_name_tuple(class_names, num_classes):
-    """``class_names`` as a tuple of str, or None if they are None.
+    """``class_names`` as a tuple of ``printable`` str, or None if they are None.
 
     Raises:
         UserError: there is not one name for each class.
@@ -43,7 +44,7 @@ def class_name_tuple(class_names, num_classes):
         return None
     if not isinstance(class_names, (tuple, list)) or len(class_names) != num_classes:
         raise UserError(f"class_names: expected a name for each of {num_classes} classes")
-    return tuple(map(str, class_names))
+    return tuple(map(printable, class_names))
 
 
 def keras_arguments(kwargs):

@@ -148,3 +148,19 @@ def test_unreadable_file_is_a_user_error(file_format, tmp_path):
     path.write_bytes(b"TFL3 nothing")
     with pytest.raises(kd.UserError, match="its runtime does not load it"):
         formats.load(file_format, path)
+
+
+@pytest.mark.slow
+@each_format
+def test_names_that_are_not_unicode(file_format, tmp_path):
+    names = ("a", "caf\udce9", "\ud800")  # of a folder in Latin-1, and of a JSON file
+    model = kd.DeiT(16, patch_size=8, width=12, depth=1, heads=3, num_classes=3, class_names=names)
+    path = tmp_path / f"model{file_format.SUFFIX}"
+    kd.export(model, path)
+    metadata = file_metadata(model, ExportSettings((16, 16)))
+    assert json.loads(metadata["class_names"]) == ["a", "caf\\udce9", "\\ud800"]
+
+    bad = tmp_path / f"caf\udce9{file_format.SUFFIX}"
+    with pytest.raises(kd.UserError, match=r"caf\\udce9.* is not valid UTF-8"):
+        kd.export(model, bad)
+    assert not bad.exists()

@@ -176,3 +176,28 @@ def test_quickstart_prints_plain_lines_and_a_table(tmp_path):
     for name in ("learning_curves.png", "attention_maps.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert ablation.run_folder(tmp_path, "hard", 0).joinpath("last.keras").exists()
+
+
+@pytest.mark.slow
+def test_a_folder_without_splits_and_without_unicode_is_predicted_and_scored(forks, tmp_path):
+    folders = [tmp_path / "images" / name for name in ("caf\udce9", "th\udce9")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for i in range(5):
+            (folder / f"{i}\udcff.gif").write_bytes(b"P5 1 1 255 " + bytes([i]))
+    names = tuple(folder.name for folder in folders)
+    model = kd.DeiT(16, patch_size=8, width=12, depth=1, heads=3, num_classes=2, class_names=names)
+    model.save(tmp_path / "a.keras")
+
+    flag = f"--model={tmp_path / 'a.keras'}"
+    done = forks.run(["scripts.predict", flag, str(tmp_path / "images")])
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 10
+    for line in lines:
+        assert "\\udcff.gif: " in line
+        assert "caf\\udce9 " in line.partition(": ")[2]
+
+    done = forks.run(["scripts.evaluate", flag, f"--dataset=folder:{tmp_path / 'images'}"])
+    assert done.returncode == 0, done.stderr
+    assert f"10 images of folder:{tmp_path / 'images'} all, 16x16" in done.stdout
