@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_deit.distillation.losses import contribution, image_count
 from keras_deit.distribution import replicas
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.keras_private import OptimizerHooks
 from keras_deit.utils.tensorflow_private import TensorFlowTrainerHooks
 from keras_deit.utils.validation import with_static_shape
 
@@ -35,6 +36,11 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         if self.compiles_replicas:
             self._differentiate = tf.function(self._gradients, jit_compile=True)
 
+        # XLA makes one pass over memory of an update. Keras' optimizers may do what it cannot.
+        self._update = self._apply
+        if not several and not self.run_eagerly and isinstance(self.optimizer, OptimizerHooks):
+            self._update = tf.function(self._apply, jit_compile=True, autograph=False)
+
     def train_step(self, data):
         """One update with the gradients of the whole batch's mean loss."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
@@ -47,7 +53,7 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         gradients = self._differentiate(images, labels, weights, batch_images)
 
         if weights is None:
-            self.optimizer.apply(gradients, self.trainable_weights)
+            self._update(gradients)
         else:
             context = tf.distribute.get_replica_context()
             context.merge_call(self._apply_or_restore, (batch_images, gradients, state))
@@ -62,6 +68,9 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         self.forward_loss(images, labels, weights, training=False)
         return self.metric_results(training=False)
 
+    def _apply(self, gradients):
+        self.optimizer.apply(gradients, self.trainable_weights)
+
     def _state(self):
         """What the forward pass may change: batch statistics and the states of random numbers."""
         return [tf.identity(variable.value) for variable in self.non_trainable_variables]
@@ -75,10 +84,7 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         batch_images = strategy.experimental_local_results(batch_images)[0]
 
         def apply():
-            strategy.extended.call_for_each_replica(
-                lambda gradients: self.optimizer.apply(gradients, self.trainable_weights),
-                (gradients,),
-            )
+            strategy.extended.call_for_each_replica(self._apply, (gradients,))
 
         def restore():
             for variable, value in zip(self.non_trainable_variables, state, strict=True):

@@ -6,7 +6,7 @@ from keras import ops
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.distribution import replicas
 from keras_deit.models.base import ImageClassifier
-from keras_deit.models.lora import Conv2D, Dense
+from keras_deit.models.keras_layers import Conv2D, Dense
 from keras_deit.models.policies import build_layer
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.validation import positive_integers
