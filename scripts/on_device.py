@@ -1,6 +1,6 @@
 """Example for a device: python -m scripts.on_device --model=model.tflite photo.jpg
 
-It needs ai-edge-litert, numpy and Pillow alone: neither TensorFlow, Keras nor this package.
+It needs only ai-edge-litert, numpy and Pillow, not TensorFlow, Keras or this package.
 """
 
 import argparse

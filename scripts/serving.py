@@ -1,7 +1,7 @@
 """Example for a server: python -m scripts.serving --model=<SavedModel's folder or URL> photo.jpg
 
 A URL is that of TensorFlow Serving's REST interface, http://host:8501/v1/models/<name>. A folder is
-loaded here, with TensorFlow alone. Image files are sent as they are: the model decodes them.
+loaded here, which needs only TensorFlow. Image files are sent as they are: the model decodes them.
 """
 
 import argparse

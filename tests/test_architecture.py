@@ -42,9 +42,9 @@ def imports(path, nodes=ast.walk):
 
 
 def files(folder):
-    found = sorted((ROOT / folder).rglob("*.py"))
-    assert found
-    return found
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths
+    return paths
 
 
 def rank(package):
@@ -85,7 +85,7 @@ def test_the_library_knows_no_commands_and_no_torch(folder, never):
         assert not roots & (never - allowed), path
 
 
-def test_torch_is_imported_at_once_by_its_backend_alone():
+def test_only_the_torch_backend_imports_torch_at_once():
     modules = tuple(f"keras_deit.{path[:-3].replace('/', '.')}" for path in TORCH_BACKEND)
 
     for path in files("keras_deit"):
@@ -108,13 +108,13 @@ def test_only_commands_use_the_tools():
             assert not any(name.startswith("keras_deit.tools") for name in imports(path)), path
 
 
-def test_tables_import_tables_and_errors_alone():
+def test_tables_import_only_tables_and_errors():
     for path in TABLES:
         ours = {name for name in imports(path) if name.startswith(("keras_deit", "transfer"))}
         assert all(name.startswith(TABLES_IMPORT) for name in ours), path
 
 
-def test_models_and_losses_are_on_keras_ops_alone():
+def test_models_and_losses_are_on_keras_ops():
     paths = [*files("keras_deit/models"), ROOT / "keras_deit/training/optimizers.py"]
     paths += [ROOT / "keras_deit/distillation" / name for name in ("losses.py", "teacher.py")]
     for path in paths:

@@ -195,8 +195,8 @@ def packages(module, texts):
 
 
 def test_build_is_up_to_date():
-    found = list(problems(ROOT))
-    assert not found, "\n".join(found)
+    lines = list(problems(ROOT))
+    assert not lines, "\n".join(lines)
 
 
 TREE = {
@@ -279,9 +279,9 @@ def test_problems_are_noticed(file, text, problem, tmp_path):
     for path, content in {**TREE, "BUILD": HEAD + RULES, file: text}.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(content)
-    found = list(problems(tmp_path))
-    assert any(problem in line for line in found) == bool(problem), found
-    assert problem or not found
+    lines = list(problems(tmp_path))
+    assert any(problem in line for line in lines) == bool(problem), lines
+    assert problem or not lines
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ A row of the table is one use. Most are run twice, with a DeiT and with a plain 
 model of the same layers and weights, and must give the same weights, histories and outputs. The
 others, which a plain model does not have, return a pair that must be equal.
 
-The suite runs the rows of TensorFlow, and some of JAX's in a process of its own. KERAS_BACKEND=jax
+The suite runs the rows of TensorFlow, and some of JAX's in a separate process. KERAS_BACKEND=jax
 and KERAS_BACKEND=torch run all rows of these backends.
 """
 

@@ -93,9 +93,9 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
     ``workdir/teacher``.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``, which stays as it is; or as for ``recipe``.
+        model: an ``ImageClassifier``, which stays as it is; or as for ``recipe``.
         task: a ``Task``, or its name.
-        workdir: str or path. A folder for this run alone.
+        workdir: str or path. A folder for only this run.
         overrides: list of str. "field=value" of the ``Recipe``, such as "image_size=384",
             "trainable=heads", "train_fraction=0.1", "teacher=regnety_160" or "distillation=hard".
             Default none.
@@ -103,7 +103,7 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
         quiet: bool. Whether to print nothing. Default False.
 
     Returns:
-        A new ``DeiT`` or ``RegNetY``, which has the task's class names.
+        A new ``ImageClassifier``, which has the task's class names.
 
     Raises:
         UserError: as ``keras_deit.train``, and if the dataset has another number of classes than
@@ -169,7 +169,7 @@ def check_start_file(start, workdir):
     path = pathlib.Path(workdir) / "start.sha256"
     digest = sha256(start)
     if path.exists() and path.read_text() != digest:
-        raise kd.UserError(f"{start} has changed since the run in {workdir} began: use another")
+        raise kd.UserError(f"{start} has changed since the run in {workdir} began: choose another")
 
     if not processes.index():
         atomic_write_text(path, digest)
@@ -261,7 +261,7 @@ def _save_start(model, path):
         if not processes.index():
             atomic_write(path, float32_copy(model).save)
     elif not _same_model(kd.load(path), model):
-        raise kd.UserError(f"{path} holds another model: use another workdir")
+        raise kd.UserError(f"{path} holds another model: choose another workdir")
 
     return str(path)
 

@@ -40,7 +40,7 @@ def probe(model, task, workdir, overrides=(), data_dir=None, quiet=False):
     Args:
         model: str or path. A published name, or a file.
         task: a ``Task``, or its name.
-        workdir: str or path. A folder for this probe alone. It keeps the scores, as ``probe.json``,
+        workdir: str or path. A folder for only this probe. It keeps the scores, as ``probe.json``,
             and the same call reads them there.
         overrides: list of str. As for ``finetune``; "image_size", "eval_crop", "train_fraction",
             "subset" and "seed" have an effect. Default none.
@@ -81,7 +81,9 @@ def probe_recipe(task_recipe, workdir, data_dir=None):
     if path.exists():
         earlier = json.loads(path.read_text())
         if earlier["recipe"] != fields:
-            raise kd.UserError(f"{path} belongs to another recipe: use another workdir")
+            raise kd.UserError(
+                f"{path} was written with a different recipe: choose another workdir"
+            )
         return earlier["scores"]
 
     prepare(task_recipe, workdir, data_dir)

@@ -68,7 +68,7 @@ def chart(rows, path):
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.spines[["top", "right"]].set_visible(False)
 
-    # An empty line, for the legend alone.
+    # An empty line, only for the legend.
     if any(row["published"] for row in rows):
         axes.plot([], [], color="black", lw=2, label="published")
     figure.legend(loc="outside lower center", frameon=False, fontsize=8, ncols=2)

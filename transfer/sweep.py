@@ -107,8 +107,8 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
 
 
 def folder_name(name):
-    """The folder of a task or model: a plain name as it is; for a path the end of it, and a number
-    that stands for all of it."""
+    """The folder of a task or model: its name; for a path, its last two components and a checksum
+    of the absolute path."""
     if re.fullmatch(r"\w+", name):
         return name
 
@@ -176,8 +176,8 @@ def _error_line(error, workdir):
 
 
 def _replace_rows(rows, run, new_rows):
-    """The rows with those of a run in place of its earlier ones; an earlier failure, which has no
-    method, goes too."""
+    """The rows, with those of a run in place of its earlier ones. An earlier failure, which has no
+    method, is replaced too."""
 
     def key(row):
         return row["task"], row["model"], row["seed"], row["method"]
@@ -194,7 +194,7 @@ def _read_results(workdir):
 
     rows = tables.read_csv(path)
     if rows and tuple(rows[0]) != COLUMNS:
-        raise kd.UserError(f"{path} was not written by keras_deit: use another workdir")
+        raise kd.UserError(f"{path} was not written by keras_deit: choose another workdir")
 
     for row in rows:
         row["seed"] = int(row["seed"])

@@ -16,7 +16,7 @@ class Folder:
 
     The images lie in ``<root>/<split>/<class>/``. Without a validation split, "train" and
     "validation" are both made of ``<root>/train/<class>/`` or ``<root>/<class>/``: a fifth of each
-    class, chosen by the images' names alone, is held out for validation.
+    class, chosen only by the images' names, is held out for validation.
 
     Args:
         root: str or path.

@@ -238,9 +238,9 @@ def _run_of_process(count, process_index, process_count):
 
 @contextlib.contextmanager
 def user_errors(batches):
-    """Within it, a UserError raised while ``batches`` are made is raised as it is.
+    """A context in which a UserError raised while ``batches`` are made reaches the caller.
 
-    Without it, TensorFlow raises an error of another type, whose text has ours in the middle.
+    Otherwise TensorFlow raises an error of another type, with our message inside its text.
 
     Args:
         batches: ``Batches``. Errors of other datasets stay as they are.

@@ -14,12 +14,13 @@ class EpochCursor:
     A run is one long sequence of positions, ``length`` of them per epoch. A pass covers those from
     ``next`` to the end of that epoch. ``next`` moves on to the following epoch when the last batch
     of an epoch is handed to the consumer. So a pass that is left early is begun anew, which Keras'
-    ``fit``, ``MirroredStrategy`` and JAX need: they open iterators of their own to look at shapes,
+    ``fit``, ``MirroredStrategy`` and JAX need: they open further iterators to look at shapes,
     and drop them.
 
-    Three simpler ways do not work. Making the last batch says nothing: batches are made ahead of
-    time. ``__iter__`` of a subclass of ``tf.data.Dataset`` is never called by ``MirroredStrategy``,
-    which copies the graph; so both ends of a pass are Python functions inside the graph.
+    Three simpler ways do not work. The making of the last batch is no sign of its use: batches are
+    made ahead of time. ``__iter__`` of a subclass of ``tf.data.Dataset`` is never called by
+    ``MirroredStrategy``, which copies the graph; so both ends of a pass are Python functions inside
+    the graph.
     ``Dataset.from_generator`` has such ends, but after one has run, TensorFlow 2.21 trains at half
     the speed.
 

@@ -28,7 +28,7 @@ class Distillation:
       model that is fine-tuned learn the new classes.
 
     The teacher sees exactly the images that the student sees, in inference mode, without gradients.
-    It is no part of the student: neither among its weights nor in its files.
+    It is not part of the student: neither the student's weights nor its files contain it.
 
     Args:
         teacher: Keras model. Any classifier of the student's images that gives logits (batch,
@@ -144,15 +144,15 @@ class Distillation:
         self._agreement.update_state(ops.cast(agrees, "float32"), sample_weight=weights)
 
     def check(self, student):
-        """Checks before any training that teacher and student fit together.
+        """Checks, before training, that teacher and student are compatible.
 
         Args:
-            student: a ``DeiT``.
+            student: a model, which can be distilled if it is a ``DeiT``.
 
         Raises:
             UserError: they do not.
         """
-        if getattr(student, "image_size", None) is None:  # as a convnet's
+        if not student.supports_distillation:
             raise UserError(
                 f"{type(student).__name__} cannot be distilled: expected a DeiT student"
             )
@@ -195,7 +195,7 @@ class Distillation:
         if shared:
             raise UserError(
                 f"teacher {name} shares {len(shared)} variables with the student, {shared[0]} among"
-                " them: expected a teacher with weights of its own, such as"
+                " them: expected a teacher with separate weights, such as"
                 " keras.models.clone_model makes"
             )
 
@@ -295,7 +295,7 @@ def _overrides_call(family):
 def _ends_in_softmax(model, image_size):
     """Whether a classifier gives probabilities: by its last layer, or else by its outputs.
 
-    A log-softmax is none: log-probabilities are logits whose softmax is theirs.
+    A log-softmax is not one: log-probabilities are logits whose softmax is theirs.
     """
     operation = last_operation(model)
     activation = getattr(operation, "activation", None)

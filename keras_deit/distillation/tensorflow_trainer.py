@@ -124,7 +124,7 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         if divisor * replicas.count() == 1:
             return images
 
-        # The size is known at run time alone.
+        # The size is known only at run time.
         rows = tf.shape(images)[0]
         valid = tf.logical_and(rows > 0, rows % divisor == 0)
         with tf.control_dependencies([tf.debugging.Assert(valid, [INDIVISIBLE, rows])]):

@@ -57,7 +57,7 @@ class TorchTrainer:
         if rows % self.accumulate:
             raise UserError(
                 f"a batch does not divide into {self.accumulate} micro-batches: expected a"
-                " multiple, or another accumulate"
+                " multiple of that many images, or another accumulate"
             )
 
         size = rows // self.accumulate

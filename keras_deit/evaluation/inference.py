@@ -64,7 +64,7 @@ def _tensorflow_predictor(model, heads):
     import tensorflow as tf
 
     strategy = model.distribute_strategy
-    # Of this process: each evaluates images of its own. A model that was built outside of a
+    # Of this process: each evaluates different images. A model that was built outside of a
     # strategy's scope has one replica.
     several = strategy.num_replicas_in_sync > 1
     replicas = local_count(strategy) if several else 1
@@ -107,7 +107,7 @@ def _tensorflow_predictor(model, heads):
 def _jax_predictor(model, heads):
     import jax
 
-    # Each process evaluates images of its own, so its devices are a mesh of their own.
+    # Each process evaluates different images, so its devices are a separate mesh.
     devices = model.variables[0].value.sharding.addressable_devices
     devices = sorted(devices, key=lambda device: device.id)
     mesh = jax.sharding.Mesh(np.array(devices), ("batch",))

@@ -18,7 +18,7 @@ def predict(model, paths, image_size=None, crop=0.875):
     """Class probabilities of each image: the softmax of the mean of the heads' logits.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``.
+        model: an ``ImageClassifier``.
         paths: iterable of ``pathlib.Path``. The image files.
         image_size: int or (height, width), in pixels. Default: the model's own.
         crop: float in [0.05, 1]. Center-crop ratio. Default 0.875.
@@ -29,7 +29,7 @@ def predict(model, paths, image_size=None, crop=0.875):
         file that cannot be read it is (path, None, reason), the reason a str.
 
     Raises:
-        UserError: the model takes images of any size, and there is no ``image_size``.
+        UserError: the model takes images of any size, and no ``image_size`` is given.
 
     Example:
         >>> import keras_deit as kd
@@ -42,7 +42,7 @@ def predict(model, paths, image_size=None, crop=0.875):
     """
     size = image_size or getattr(model, "image_size", None)
     if size is None:
-        raise UserError("a model of images of any size: expected image_size, in pixels")
+        raise UserError(f"{model.name} takes images of any size: give image_size, in pixels")
     size = height_and_width(size)
     predict_logits = predictor(model)
 

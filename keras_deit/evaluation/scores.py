@@ -12,6 +12,7 @@ from keras_deit.evaluation.batches import labeled_batches
 from keras_deit.evaluation.inference import predictor
 from keras_deit.utils import tables
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.progress import progress_bar
 from keras_deit.utils.validation import rows_are_probabilities
 
 HEADS = ("class", "distillation")
@@ -20,7 +21,7 @@ SMALLEST = 1e-30  # probability, so that its logarithm is finite
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one head. Each mean is weighted by the sample weights, if there are some.
+    """Scores of one head. Each mean is weighted by the sample weights, if there are any.
 
     Attributes:
         top1: float. Fraction of images whose highest output is a right class.
@@ -61,14 +62,14 @@ def evaluate(model, batches, verbose=0, before_batch=None):
     1, as after a softmax, and else as logits, of which log-probabilities are a special case.
 
     Args:
-        model: a ``DeiT``, any other Keras classifier, which then has a class head alone, or the
-            ``predictor`` of either.
+        model: an ``ImageClassifier``, any other Keras classifier, which then has only a class head,
+            or the ``predictor`` of either.
         batches: images and labels, or images, labels and sample weights: a pair or triple of
             arrays, or a ``tf.data.Dataset``, ``PyDataset`` or other iterable of batches of them.
             Labels are (batch, num_classes), 1 for a right class and else 0, as in
             ``data.evaluation`` and ``data.images``, or integers (batch,) from 0, one per image.
             Weights are (batch,).
-        verbose: int. 1 shows a progress bar. Default 0.
+        verbose: int. 1 shows the progress: a bar on a terminal, else lines. Default 0.
         before_batch: a function without arguments, called before each batch; default None.
 
     Returns:
@@ -76,7 +77,7 @@ def evaluate(model, batches, verbose=0, before_batch=None):
         "fused", the mean of the heads' logits.
 
     Raises:
-        UserError: no image has a label and a weight; the arrays are no images with labels of the
+        UserError: no image has a label and a weight; the arrays are not images with labels of the
             model's classes; or ``batches`` hold a fraction of the images, and it is unknown which
             processes have the others.
 
@@ -94,7 +95,7 @@ def evaluate(model, batches, verbose=0, before_batch=None):
     info = getattr(batches, "info", None)
     _check_processes(info)
     predict = predictor(model) if isinstance(model, keras.Model) else model
-    bar = keras.utils.Progbar(info.steps if info else None, verbose=verbose)
+    bar = progress_bar(info.steps if info else None, "batch", verbose=verbose)
 
     results = []
     with user_errors(batches):

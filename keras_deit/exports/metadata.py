@@ -1,4 +1,4 @@
-"""What a file says about itself, so that it can be used without this package."""
+"""The metadata of an exported file, so that it can be used without this package."""
 
 import json
 
@@ -10,7 +10,7 @@ def file_metadata(model, settings):
     """Describes the outputs, and how an image becomes an input.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``.
+        model: an ``ImageClassifier``.
         settings: the file's ``ExportSettings``.
 
     Returns:
@@ -29,7 +29,7 @@ def file_metadata(model, settings):
     heads = HEADS[: 1 + model.distilled]
     # A convnet has no tokens.
     tokens = (*heads, "patches") if model.has_attention else ()
-    # The names have an entry of their own, which also names unnamed classes.
+    # The names are a separate entry, which also names unnamed classes.
     fields = {name: value for name, value in model.fields.items() if name != "class_names"}
 
     return {

@@ -24,7 +24,7 @@ def write(model, path, settings):
     num_classes); and ``attention``, if the settings ask for it.
 
     Args:
-        model: a float32 ``DeiT`` or ``RegNetY``.
+        model: a float32 ``ImageClassifier``.
         path: of the folder.
         settings: ``ExportSettings``.
     """

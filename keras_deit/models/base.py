@@ -37,7 +37,7 @@ class ImageClassifier(DistillationTrainer, keras.Model):
             layers' paths. Default None, the global policy.
 
     Raises:
-        UserError: ``num_classes`` is no positive integer, or not the number of ``class_names``.
+        UserError: ``num_classes`` is not a positive integer, or not the number of ``class_names``.
 
     Example:
         >>> import keras_deit as kd

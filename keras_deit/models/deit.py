@@ -7,7 +7,8 @@ from keras import ops
 
 from keras_deit.distillation.trainer import fuse
 from keras_deit.models.base import ImageClassifier
-from keras_deit.models.deit_layers import EPSILON, Block, Dropout, PatchEmbedding, TokenEmbedding
+from keras_deit.models.deit_layers import EPSILON, Block, PatchEmbedding, TokenEmbedding
+from keras_deit.models.dropout import Dropout
 from keras_deit.models.keras_layers import Dense, LayerNormalization
 from keras_deit.models.policies import build_layer
 from keras_deit.utils.errors import UserError
@@ -55,6 +56,7 @@ class DeiT(ImageClassifier):
     """
 
     supports_accumulation = True
+    supports_distillation = True
     has_attention = True
     block_suffix = "attn.qkv.weight"
     timm_arguments: ClassVar[dict[str, str]] = {

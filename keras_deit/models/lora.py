@@ -31,7 +31,7 @@ class Adaptable:
             store[variable.name] = variable
 
     def load_own_variables(self, store):
-        if f"{ADAPTER}a" in set(store.keys()):  # a store has keys, and no __contains__ of its own
+        if f"{ADAPTER}a" in set(store.keys()):  # a store has keys, and no __contains__
             for variable in self.weights:
                 variable.assign(store[variable.name])
             return
@@ -45,7 +45,7 @@ class Adaptable:
 
 @contextlib.contextmanager
 def adapters_merged(model):
-    """Within it, a model's layers save their kernels with the adapters merged into them."""
+    """A context in which a model's layers save their kernels with the adapters merged into them."""
     layers = [layer for layer in all_layers(model) if isinstance(layer, Adaptable)]
     for layer in layers:
         layer.merges_adapter = True

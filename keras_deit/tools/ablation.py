@@ -30,7 +30,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
-    """Trains and scores every method with every seed, in processes of their own.
+    """Trains and scores every method with every seed, in separate processes.
 
     Finished runs are not repeated. Progress is that of all runs together.
 
@@ -43,8 +43,8 @@ def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
         data_dir: str or path. Where TFDS keeps its datasets. Default None, TFDS' own folder.
         split: str. The split that scores are taken on. Default "test".
         processes: int. Number of runs at a time. Default None: one with an accelerator, else one
-            for each core and at most ``MAX_PROCESSES``. A model of this size leaves a second core
-            idle.
+            for each core and at most ``MAX_PROCESSES``. Models as small as the digits' leave a
+            second core idle.
 
     Returns:
         A list of dicts with ``COLUMNS``, by seed and method: accuracies in [0, 1], None for a head
@@ -66,7 +66,7 @@ def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
     cores = os.cpu_count()
     spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
     if not processes:
-        # In a process of its own, as JAX would keep an accelerator's memory in this one.
+        # In a separate process, as JAX would keep an accelerator's memory in this one.
         with ProcessPoolExecutor(1, spawn) as pool:
             accelerators = pool.submit(_accelerators).result()
         processes = 1 if accelerators else min(cores, MAX_PROCESSES)
@@ -191,7 +191,7 @@ def _start_process(threads):
 
 
 def _accelerators():
-    """In a process of its own: the names of the devices that are not CPUs."""
+    """In a separate process: the names of the devices that are not CPUs."""
     return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
 
 

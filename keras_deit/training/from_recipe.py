@@ -79,7 +79,7 @@ def loss(recipe=None):
     sample weights, so that zero-weight images do not count.
 
     Args:
-        recipe: taken for symmetry with ``optimizer``; every recipe has this loss.
+        recipe: ignored, as every recipe has this loss; ``optimizer`` takes one too.
 
     Example:
         >>> import keras_deit as kd
@@ -98,7 +98,7 @@ def fetch(recipe):
 
 @contextlib.contextmanager
 def precision(recipe):
-    """Within it, models are made with the recipe's dtype policy."""
+    """A context in which models are made with the recipe's dtype policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
@@ -117,7 +117,7 @@ def build(recipe, class_names, steps_per_epoch, teacher=None):
         teacher: a published name or file to load, a Keras model, or None.
 
     Returns:
-        A compiled ``DeiT`` or ``RegNetY``; whatever a step needs has its variables.
+        A compiled ``ImageClassifier``; whatever a step needs has its variables.
 
     Raises:
         UserError: the recipe's fields, its start and its teacher do not fit together.
@@ -186,7 +186,7 @@ def freeze(model, trainable):
     """Makes the variables of a model that is not compiled yet constant, except those named.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``.
+        model: an ``ImageClassifier``.
         trainable: "all"; "attention", the attention layers, position embedding and heads, as the
             published code's ``--attn-only`` (Touvron et al., 2022, arXiv 2203.09795), which has one
             head; or "heads".

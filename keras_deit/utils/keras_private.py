@@ -131,7 +131,7 @@ class OptimizerHooks:
         super()._backend_apply_gradients(grads, trainable_variables)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        """Nothing more: they are summed by now."""
+        """Does nothing: they are already summed."""
         return grads_and_vars
 
     def _update_model_variables_moving_average(self, trainable_variables):
@@ -147,7 +147,7 @@ class OptimizerHooks:
                 average.assign(ops.copy(variable))  # without a copy JAX would share its memory
 
     def finalize_variable_values(self, var_list):
-        """Nothing: Keras would overwrite the weights with their moving average here."""
+        """Does nothing: Keras would overwrite the weights with their moving average here."""
 
     @property
     def averages(self):

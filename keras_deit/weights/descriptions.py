@@ -39,8 +39,8 @@ class Description:
 def describe(source, variant=None):
     """What ``load`` would make of a name or file, without downloading or building anything.
 
-    No more of a file is read than its header. What a ``.keras`` file says of itself is checked for
-    sense alone, a description of a safetensors file against the shapes of its parameters.
+    No more of a file is read than its header. What a ``.keras`` file says of itself is only checked
+    for sense, a description of a safetensors file against the shapes of its parameters.
 
     Args:
         source: str or path, as for ``load``; or a row of ``VARIANTS`` without published weights.
@@ -74,7 +74,7 @@ def describe(source, variant=None):
 
 
 def describe_content(path, variant=None, overrides=()):
-    """Reads a file's description of its own content, as a ``Description``, or None.
+    """Reads how a file describes its content, as a ``Description``, or None.
 
     Args:
         path: a ``pathlib.Path``.
@@ -195,7 +195,7 @@ def _of_metadata(text):
 
 def _of_keras_config(config):
     """From the ``config.json`` of a ``.keras`` file, or None for another model than ours."""
-    # A look-up alone: "keras_deit>DeiT", or what a user registered for a subclass.
+    # Only a look-up: "keras_deit>DeiT", or what a user registered for a subclass.
     kind = keras.saving.get_registered_object(config.get("registered_name"))
     if not (isinstance(kind, type) and issubclass(kind, ImageClassifier)):
         return None

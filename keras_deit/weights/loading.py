@@ -43,7 +43,7 @@ def load(
         new_heads: bool. Initializes the heads anew, for the same number of classes too. Default
             False.
         change_tokens: bool. Allows distilled weights in a model without a distillation token, which
-            then has the class head alone, and the reverse, which initializes that token and its
+            then has only the class head, and the reverse, which initializes that token and its
             head. Default False.
         grid: (rows, columns) of the patches that a file's positions belong to, if neither the file
             nor the row says so and they are in no square. Default None.
@@ -52,7 +52,7 @@ def load(
             another number of classes than the file's, the heads are initialized anew and printed.
 
     Returns:
-        A ``DeiT`` or ``RegNetY``; of a ``.keras`` file, whatever Keras model is in it.
+        An ``ImageClassifier``; of a ``.keras`` file, whatever Keras model is in it.
 
     Raises:
         UserError: the file is missing, corrupt or unsafe, or does not fit: names every parameter
@@ -87,7 +87,7 @@ def load(
             grid=grid or (content or target).grid,
         )
 
-        # New heads have classes of their own.
+        # New heads have their own classes.
         new_head = any(name.startswith(CLASS_HEAD) for name in fresh)
         if content and not new_head and "class_names" not in overrides:
             model.class_names = class_name_tuple(content.fields["class_names"], model.num_classes)

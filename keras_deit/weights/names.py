@@ -2,7 +2,7 @@
 
 Published files hold timm's names (the official code's too) or transformers', in PyTorch's layout;
 here everything is brought to timm's names, and the model's variables are paired with them. A model
-family whose layers are named as in timm needs no pattern of its own.
+family whose layers are named as in timm needs no further pattern.
 """
 
 import re

@@ -20,14 +20,14 @@ def save_pretrained(model, path):
     """Writes a model's weights for ``load``, timm and transformers: float32, with LoRA merged.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``.
+        model: an ``ImageClassifier``.
         path: str or path. A ``.safetensors`` file, under timm's parameter names; or a folder, which
             then holds ``model.safetensors`` and a ``config.json`` by which
             ``timm.create_model("local-dir:...")`` and transformers'
             ``AutoModelForImageClassification`` build the model too.
 
     Raises:
-        UserError: another model, a quantized one, a folder for a RegNetY that timm has no name for,
+        UserError: another model, a quantized one, a folder for a model that timm has no name for,
             or a path that cannot be written.
 
     Example:

@@ -54,5 +54,5 @@ def verify_official(path, variant):
     if not actual.startswith(expected):
         raise UserError(
             f"{path} is not the published file: its SHA-256 begins with {actual[: len(expected)]},"
-            f" not {expected}: download it again, or rename it if it is one of your own"
+            f" not {expected}: download it again, or rename it if it is your own file"
         )

@@ -1,4 +1,4 @@
-"""PyTorch files: parameters alone. Pickled code in them is never executed."""
+"""PyTorch files: only their parameters. Pickled code in them is never executed."""
 
 import shlex
 import zipfile
@@ -53,7 +53,7 @@ def refusal(path, message):
 
     Args:
         path: the file.
-        message: str. The text of PyTorch's ``UnpicklingError``, which alone says what it refused.
+        message: str. The text of PyTorch's ``UnpicklingError``; nothing else says what it refused.
 
     Returns:
         One line, a str: for a checkpoint of the official training script, how to extract the

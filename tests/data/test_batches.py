@@ -43,7 +43,7 @@ print(json.dumps([history["loss"], history["val_loss"]]))
 
 
 def history(data_dir, backend, devices):
-    """Training and validation losses of a run in a process of its own."""
+    """Training and validation losses of a run in a separate process."""
     process = subprocess.run(
         [sys.executable, "-c", FIT, str(devices), data_dir],
         cwd=ROOT,

@@ -172,7 +172,7 @@ def test_classes_may_have_the_names_of_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("classes", "says"),
+    ("classes", "message"),
     [
         ({"ant": 4}, "has one class, ant: expected two or more"),
         ({"ant": 4, "bee": 0}, r"without images in .*: bee: add images, or remove"),
@@ -180,9 +180,9 @@ def test_classes_may_have_the_names_of_splits(tmp_path):
         ({}, "no folder .*: expected .*/train and .*/val"),
     ],
 )
-def test_too_little_is_refused(tmp_path, classes, says):
+def test_too_little_is_refused(tmp_path, classes, message):
     task = folder_task(flat(tmp_path, **classes))
-    with pytest.raises(kd.UserError, match=says):
+    with pytest.raises(kd.UserError, match=message):
         folder_check.examine(recipe(task, "deit_digits"))
 
 

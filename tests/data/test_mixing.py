@@ -50,8 +50,8 @@ def test_cutmix_is_chosen_half_of_the_time_and_labels_follow_the_pixels():
     assert 0.42 < np.mean(is_cutmix) < 0.58
     assert 0.2 < np.std(lams) < 0.4
 
-    mixup_alone, _ = mix(images.copy(), labels, 0.8, 0, generator(0, 0, 3, 0))
-    assert not set(np.unique(mixup_alone)) <= {0, 1}
+    only_mixup, _ = mix(images.copy(), labels, 0.8, 0, generator(0, 0, 3, 0))
+    assert not set(np.unique(only_mixup)) <= {0, 1}
 
 
 def test_images_are_mixed_in_place_with_the_group_in_reversed_order():

@@ -58,8 +58,8 @@ def test_evaluation_shows_every_image_once_in_order(data_dir):
 
 
 def test_processes_evaluate_all_images_in_as_many_batches(data_dir):
-    whole = kd.data.images("digits", "test", data_dir, size=(8, 8))
-    images = np.concatenate([images for images, _ in whole.as_numpy_iterator()])
+    dataset = kd.data.images("digits", "test", data_dir, size=(8, 8))
+    images = np.concatenate([images for images, _ in dataset.as_numpy_iterator()])
 
     runs = [
         kd.data.images("digits", "test", data_dir, size=(8, 8), process=(index, 3))
@@ -74,9 +74,9 @@ def test_processes_evaluate_all_images_in_as_many_batches(data_dir):
 
 
 def test_eval_crop_is_the_center_crop_ratio(data_dir):
-    whole, center = (
+    full, center = (
         next(iter(kd.data.evaluation(recipe("digits_none", f"eval_crop={crop}"), data_dir)))[0]
         for crop in (1, 0.5)
     )
-    assert whole.shape == center.shape == (256, 8, 8, 3)
-    assert np.mean(center) > np.mean(whole) + 0.1  # digits are white on black, in the middle
+    assert full.shape == center.shape == (256, 8, 8, 3)
+    assert np.mean(center) > np.mean(full) + 0.1  # digits are white on black, in the middle

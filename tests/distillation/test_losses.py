@@ -160,6 +160,12 @@ def test_a_teacher_of_the_students_own_layers_is_refused(tiny):
     tiny.compile("sgd", kd.loss(), distillation=kd.Distillation(keras.models.clone_model(tiny)))
 
 
+def test_a_convnet_is_no_student():
+    student = kd.build("regnety_digits")
+    with pytest.raises(kd.UserError, match="RegNetY cannot be distilled: expected a DeiT student"):
+        student.compile("sgd", kd.loss(), distillation=kd.Distillation(None, "label"))
+
+
 @pytest.mark.parametrize("kind", ["hard", "soft", "label"])
 def test_a_student_of_one_class_is_refused(kind):
     student = kd.DeiT((24, 16), patch_size=8, width=12, depth=1, heads=3, num_classes=1)
@@ -169,7 +175,7 @@ def test_a_student_of_one_class_is_refused(kind):
 
 
 class Halved(kd.DeiT):
-    """A subclass with an output of its own."""
+    """A subclass with another output."""
 
     def call(self, images, training=False):
         return super().call(images, training=training) / 2

@@ -1,5 +1,5 @@
 """Sample weights: batches of zero weight, and the loss that is reported. The same checks run on one
-TensorFlow device, on replicas and on JAX, each of the last two in a process of its own."""
+TensorFlow device, on replicas and on JAX, each of the last two in a separate process."""
 
 import os
 import subprocess

@@ -4,13 +4,13 @@ PyTorch if it is installed, take the same steps. Each engine has its own process
 
 import functools
 import itertools
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from tests.programs import engines
+from tests.programs.clusters import environments, run_together
 
 PLAIN = """
 import numpy as np, tensorflow as tf, keras
@@ -103,32 +103,19 @@ def test_wrong_engines_fail_the_comparison(results, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("own", "says"),
+    ("own", "message"),
     [
         ("pass", "PerReplica"),
         ("def _maybe_symbolic_build(self, **batch): pass", "Invalid reduction dimension"),
     ],
     ids=["_maybe_symbolic_build", "_make_function"],
 )
-def test_keras_still_needs_our_overrides_for_several_workers(own, says):
+def test_keras_still_needs_our_overrides_for_several_workers(own, message):
     """When one of these passes, Keras does it right, and our method of that name can go."""
-    addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", PLAIN.format(own=own)],
-            env=engines.environment("tensorflow", 1, addresses, index),
-            **pipes,
-        )
-        for index in range(2)
-    ]
-    try:
-        texts = [process.communicate(timeout=120)[0] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert all(process.returncode for process in started)
-    assert any(says in text for text in texts), texts[0][-2000:]
+    argv = [sys.executable, "-c", PLAIN.format(own=own)]
+    ended = run_together([(argv, environ) for environ in environments("tensorflow")])
+    assert all(process.returncode for process in ended)
+    assert any(message in process.stderr for process in ended), ended[0].stderr[-2000:]
 
 
 def test_distance_is_the_largest_of_all_weights():

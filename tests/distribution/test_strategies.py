@@ -78,17 +78,17 @@ def test_xla_compiles_the_whole_step_with_static_shapes(tiny):
     step = tf.function(lambda *batch: tiny.train_step(batch), jit_compile=True, autograph=False)
     program = step.experimental_get_compiler_ir(*map(tf.constant, (images, labels)))(stage="hlo")
     assert program.count(" dot(") > 30
-    assert "<=" not in program  # a size that is known at run time alone
+    assert "<=" not in program  # a size that is known only at run time
 
 
-def test_logical_devices_cannot_be_made_after_tensorflow_has_begun():
+def test_logical_devices_cannot_be_made_after_tensorflow_was_used():
     tf.zeros(())
     with pytest.raises(kd.UserError, match="expected several GPUs, or a process that has not used"):
         Strategy("mirrored")
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"optimizer": keras.optimizers.AdamW(clipnorm=1.0)}, "Keras' clipping"),
         (
@@ -106,10 +106,12 @@ def test_logical_devices_cannot_be_made_after_tensorflow_has_begun():
         ),
     ],
 )
-def test_what_keras_computes_incorrectly_with_replicas_is_refused(tiny, monkeypatch, options, says):
+def test_what_keras_computes_incorrectly_with_replicas_is_refused(
+    tiny, monkeypatch, options, message
+):
     tiny.compile(**{"optimizer": "sgd", "loss": "mse", **options})  # one has it
     monkeypatch.setattr(replicas, "count", lambda: 2)
-    with pytest.raises(kd.UserError, match=f"several replicas cannot train with {says}"):
+    with pytest.raises(kd.UserError, match=f"several replicas cannot train with {message}"):
         tiny.compile(**{"optimizer": "sgd", "loss": "mse", **options})
 
 
@@ -180,8 +182,8 @@ def test_a_batch_smaller_than_the_number_of_replicas_is_refused(tiny, monkeypatc
 
 
 def test_a_batch_must_divide_among_devices(monkeypatch):
-    Strategy("single").check_batch(recipe("digits_none", "batch_size=60"))
     check_batch = strategies.check_batch
+    check_batch(recipe("digits_none", "batch_size=60"), Strategy("single").device_count)
     check_batch(recipe("digits_none", "batch_size=60"), 8)  # MirroredStrategy divides unequally
     with pytest.raises(
         kd.UserError, match="in 2 micro-batches on 8 devices: expected a multiple of 16"

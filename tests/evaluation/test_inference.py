@@ -1,6 +1,5 @@
 """Compiled inference."""
 
-import subprocess
 import sys
 
 import keras
@@ -8,8 +7,7 @@ import numpy as np
 import pytest
 
 from keras_deit.evaluation import predictor
-from tests.conftest import ROOT
-from tests.programs import engines
+from tests.programs.clusters import environment, run_together
 
 
 def images(count):
@@ -66,8 +64,7 @@ for count in (3, 4, 1):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_images_are_split_over_two_devices(backend):
-    """In a process of its own, whose CPU is two devices."""
-    environ = engines.environment(backend, 2, ["-"], 0)
-    command = [sys.executable, "-c", SEVERAL_DEVICES]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    """In a separate process, whose CPU is two devices."""
+    argv = [sys.executable, "-c", SEVERAL_DEVICES]
+    (done,) = run_together([(argv, environment(backend, devices=2))])
     assert not done.returncode, done.stderr[-2000:]

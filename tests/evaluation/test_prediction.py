@@ -43,5 +43,5 @@ def test_images_are_predicted_in_batches_and_in_order(tmp_path, tiny):
 
 
 def test_model_without_a_size_needs_one():
-    with pytest.raises(kd.UserError, match="expected image_size"):
+    with pytest.raises(kd.UserError, match="takes images of any size: give image_size"):
         next(predict(kd.build("regnety_digits"), []))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
 import sys
 
 import keras
@@ -12,8 +11,8 @@ import tensorflow as tf
 
 import keras_deit as kd
 from keras_deit.evaluation import scores
-from tests.conftest import ROOT, recipe
-from tests.programs import engines
+from tests.conftest import recipe
+from tests.programs.clusters import environments, run_together
 
 LOGITS = np.zeros((4, 7), "float32")
 LOGITS[:, :6] = [6, 5, 4, 3, 2, 1]
@@ -151,8 +150,11 @@ def test_images_of_weight_zero_do_not_count(identity):
         ((LOGITS, np.array([0, 1, 2, 0.5])), r"labels \(4,\) of 4 images: expected \(4, 7\)"),
         ((LOGITS, np.array(list("abcd"))), r"labels \(4,\) of 4 images"),
         ((LOGITS, np.zeros((4, 6))), r"labels \(4, 6\) of 4 images: expected \(4, 7\), as the"),
-        ((LOGITS, np.zeros(3, int)), r"a batch of shapes \(4, 7\), \(3,\): expected a label"),
-        ((LOGITS, np.zeros(4, int), np.ones((4, 2))), r"\(4, 2\): expected a label, and a weight"),
+        ((LOGITS, np.zeros(3, int)), r"a batch of shapes \(4, 7\), \(3,\): expected one label"),
+        (
+            (LOGITS, np.zeros(4, int), np.ones((4, 2))),
+            r"\(4, 2\): expected one label for each image, and one",
+        ),
         ([LOGITS, LOGITS, LOGITS, LOGITS], "a batch of 4 arrays: expected images and labels"),
         ({"images": LOGITS}, "a batch of <class 'dict'>: expected images and labels"),
     ],
@@ -250,23 +252,10 @@ def test_two_processes_score_all_images(data_dir):
     model = kd.build("deit_digits_distilled")
     expected = kd.evaluate(model, kd.data.evaluation(recipe("digits_none"), data_dir))
 
-    addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
-    command = [sys.executable, "-c", EVALUATE, str(data_dir)]
-    started = [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=engines.environment("tensorflow", 1, addresses, index),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    for process in started:
-        output, errors = process.communicate(timeout=120)
-        assert not process.returncode, errors[-2000:]
-        count, result = json.loads(output.splitlines()[-1])
+    argv = [sys.executable, "-c", EVALUATE, str(data_dir)]
+    for process in run_together([(argv, environ) for environ in environments("tensorflow")]):
+        assert not process.returncode, process.stderr[-2000:]
+        count, result = json.loads(process.stdout.splitlines()[-1])
         assert count == 2
         for head, score in expected.items():
             assert result[head] == pytest.approx(dataclasses.asdict(score), rel=1e-6)

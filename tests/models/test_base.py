@@ -36,9 +36,9 @@ def test_head_features_are_what_the_heads_see(model):
     images = np.random.default_rng(0).normal(size=(3, 24, 16, 3)).astype("float32")
     features = np.array(model.head_features(images))
     heads = [model.head] + ([model.head_dist] if model.distilled else [])
-    parts = np.split(features, len(heads), axis=1)
-    for head, part, logits in zip(heads, parts, model.logits(images), strict=True):
-        np.testing.assert_allclose(head(part), logits, atol=1e-6)
+    by_head = np.split(features, len(heads), axis=1)
+    for head, inputs, logits in zip(heads, by_head, model.logits(images), strict=True):
+        np.testing.assert_allclose(head(inputs), logits, atol=1e-6)
 
     mixed = type(model)(**model.fields, dtype="mixed_bfloat16")
     assert mixed.head_features(images).dtype == "float32"
@@ -70,6 +70,7 @@ def test_attributes_of_the_families():
         True,
     )
     assert (regnety.image_size, regnety.has_attention) == (None, False)
+    assert (deit.supports_distillation, regnety.supports_distillation) == (True, False)
     assert not regnety.supports_accumulation  # its statistics are those of a batch
     assert (deit.distilled, MODELS["plain"]().distilled, regnety.distilled) == (True, False, False)
     assert deit.has_attention == hasattr(deit, "attention_maps")
@@ -125,7 +126,7 @@ def members(path):
 
 
 @pytest.mark.slow
-def test_a_saved_model_is_the_function_alone(model, tmp_path):
+def test_a_saved_model_is_only_the_function(model, tmp_path):
     model.save(tmp_path / "before.keras")
     train(model)
     model.save(tmp_path / "after.keras")

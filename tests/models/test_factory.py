@@ -15,7 +15,7 @@ from keras_deit.weights import describe
 
 @dataclass(frozen=True)
 class PooledVariant:
-    """A row of a family that exists for this test alone."""
+    """A row of a family that exists only for this test."""
 
     width: int
     params: int

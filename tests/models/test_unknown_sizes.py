@@ -11,7 +11,7 @@ IMAGES = np.random.default_rng(0).normal(size=(8, 24, 16, 3)).astype("float32")
 LABELS = np.eye(5, dtype="float32")[np.arange(8) % 5]
 SIZES = (None, None, None, 3)
 
-# Keras does not know how long a generator is, and that it is in an order of its own.
+# Keras does not know how long a generator is, and cannot shuffle it.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Your input ran out of data"),
     pytest.mark.filterwarnings("ignore:`shuffle=True` was passed"),

@@ -6,17 +6,14 @@ clipping and a warm start, distillation, an uneven last batch. Each engine has i
 
 import contextlib
 import importlib.util
-import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
-from tests.programs.survive import cluster, free_ports
+from tests.programs.clusters import environments, run_together
 
-ROOT = pathlib.Path(__file__).parents[2]
 ROWS, CLASSES = (15, 15, 9), 5  # of the batches: the last is smaller
 ENGINES = {  # kind, devices of each process, processes
     "one device": ("tensorflow", 1, 1),
@@ -45,45 +42,21 @@ def run(engine, cases, folder):
     """The results of an engine's processes: a dict of arrays for each."""
     kind, devices, count = ENGINES[engine]
     output = pathlib.Path(folder) / engine
-    addresses = [f"localhost:{port}" for port in free_ports(count)]
-    started = []
-    for index in range(count):
-        environ = environment(backend_of(kind), devices, addresses, index)
+    commands = []
+    for index, environ in enumerate(environments(backend_of(kind), devices, count)):
         # The many small programs of Keras are the same for all of them.
         environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/cache"
-        argv = [
-            sys.executable,
-            "-m",
-            "tests.programs.engines",
-            f"{output} {index}.npz",
-            kind,
-            *cases,
-        ]
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        started.append(subprocess.Popen(argv, cwd=ROOT, env=environ, **options))
-    for process in started:
-        text, _ = process.communicate(timeout=600)
+        words = ["-m", "tests.programs.engines", f"{output} {index}.npz", kind, *cases]
+        commands.append(([sys.executable, *words], environ))
+
+    for process in run_together(commands, timeout=600):
         if process.returncode:
-            raise SystemExit(text[-3000:])
+            raise SystemExit((process.stdout + process.stderr)[-3000:])
     return [dict(np.load(f"{output} {index}.npz")) for index in range(count)]
 
 
 def backend_of(kind):
     return kind if kind in ("jax", "torch") else "tensorflow"
-
-
-def environment(backend, devices, addresses, index):
-    """The environment of process ``index`` of those at ``addresses``."""
-    return {
-        **os.environ,
-        "KERAS_BACKEND": backend,
-        "PYTHONWARNINGS": "ignore",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        **cluster(backend, addresses, index),
-    }
 
 
 def distance(results, expected, case):
@@ -145,8 +118,8 @@ def _batches(kind, device_count):
     if kind != "jax" or device_count == 1:
         return batches  # which tf.distribute divides
     rows = 16 // processes.count()
-    part = slice(processes.index() * rows, (processes.index() + 1) * rows)
-    return kd.data.padded(batches, 16).map(lambda *batch: tuple(x[part] for x in batch))
+    own = slice(processes.index() * rows, (processes.index() + 1) * rows)
+    return kd.data.padded(batches, 16).map(lambda *batch: tuple(x[own] for x in batch))
 
 
 def _model(case, device_count):

@@ -6,12 +6,10 @@ Prints a line for each kill, then what differs, and exits with 1 if anything doe
 
 import argparse
 import csv
-import json
 import os
 import pathlib
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.programs.clusters import ROOT, cluster, free_addresses
+
 SETTINGS = ("drop_path=0.1", "dropout=0.1", "ema=0.9", "save_minutes=0", "passes=9")
 SPEED = "images_per_second"  # the one column of metrics.csv that may differ
 END_SECONDS = 60  # within which the other processes of a killed one must have ended
@@ -46,30 +45,8 @@ def commands(engine, workdir, data_dir, settings):
     # The run is started several times, and compiles the same programs each time.
     environ["JAX_COMPILATION_CACHE_DIR"] = f"{pathlib.Path(workdir).parent}/compiled"
     environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    addresses = [f"localhost:{port}" for port in free_ports(count)]
+    addresses = free_addresses(count)
     return [(argv, {**environ, **cluster(backend, addresses, i)}) for i in range(count)]
-
-
-def cluster(backend, addresses, index):
-    """The environment that tells process ``index`` of the others, if there are several."""
-    if len(addresses) == 1:
-        return {}
-
-    if backend == "jax":
-        names = {"JOB_ADDRESSES": ",".join(addresses), "NUM_PROCESSES": len(addresses)}
-        names["PROCESS_ID"] = index
-        return {f"KERAS_DISTRIBUTION_{name}": str(value) for name, value in names.items()}
-
-    task = {"type": "worker", "index": index}
-    return {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
-
-
-def free_ports(count):
-    """The numbers of at most two free ports."""
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("localhost", 0))
-        return [each.getsockname()[1] for each in (first, second)][:count]
 
 
 def survive(

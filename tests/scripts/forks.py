@@ -1,4 +1,4 @@
-"""Commands and Python code, each in a process of its own that need not import TensorFlow again.
+"""Commands and Python code, each in a separate process that need not import TensorFlow again.
 
 A server process imports what every command does, once. It then forks for each command: the child
 has its own flags, signals and exit code, like a command that a user types, 5 seconds earlier.

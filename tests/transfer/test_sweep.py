@@ -117,7 +117,7 @@ def test_probes_are_kept_and_tell_one_model_from_another(known, tmp_path, data_d
     monkeypatch.setattr(kd.DeiT, "features", None)  # nothing may ask for them again
     again = sweep(["digits_5to9"], models, out, seeds=2, probing=True, data_dir=data_dir)
     assert again == rows
-    with pytest.raises(kd.UserError, match="belongs to another recipe"):
+    with pytest.raises(kd.UserError, match="was written with a different recipe"):
         sweep(["digits_5to9"], models, out, ["eval_crop=0.5"], probing=True, data_dir=data_dir)
 
 

@@ -13,7 +13,7 @@ from keras_deit.utils import files
 
 @pytest.fixture
 def umask():
-    """A function that sets the process' umask, for this test alone."""
+    """A function that sets the process' umask, only for this test."""
     before = os.umask(0o022)
     yield os.umask
     os.umask(before)

@@ -84,7 +84,7 @@ def test_a_folder_of_timm_is_described_by_its_config(model, built, tmp_path):
     assert kd.load(tmp_path).fields == expected
 
 
-def test_weights_alone_are_described_with_a_variant(tmp_path, built):
+def test_bare_weights_are_described_with_a_variant(tmp_path, built):
     model = kd.build("deit_digits_distilled", num_classes=5, image_size=(12, 12))
     save(model, tmp_path / "file.weights.h5")
     del built[:]

@@ -92,7 +92,7 @@ def forks():
 
 @pytest.fixture
 def load(forks, tmp_path):
-    """Loads the model by its name, in a process of its own, whose cache is ``tmp_path``."""
+    """Loads the model by its name, in a separate process, whose cache is ``tmp_path``."""
 
     def run(endpoint, **variables):
         # Before huggingface_hub is imported.

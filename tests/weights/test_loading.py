@@ -140,12 +140,12 @@ def test_every_parameter_that_does_not_fit_is_named(golden, tmp_path):
 
     with pytest.raises(kd.UserError) as error:
         load(tmp_path / "file")
-    for part in (
+    for line in (
         "missing: norm.weight",
         "unexpected: norm.wait",
         "of another shape: blocks.1.attn.qkv.weight (11, 36) for (12, 36)",
     ):
-        assert part in str(error.value)
+        assert line in str(error.value)
 
 
 def test_new_heads_only_on_request(file, golden, capsys):
