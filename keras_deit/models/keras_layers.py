@@ -12,11 +12,11 @@ from keras_deit.models.lora import Adaptable
 
 @keras.saving.register_keras_serializable("keras_deit")
 class Dense(Adaptable, keras.layers.Dense):
-    """Keras' dense layer, without an activation."""
+    """Keras' dense layer, with a bias."""
 
     def call(self, inputs, training=None):
         kernel, bias = (ops.cast(x, self.compute_dtype) for x in (self.kernel, self.bias))
-        return operations.dense(inputs, kernel, bias, training)
+        return self.activation(operations.dense(inputs, kernel, bias, training))
 
     def quantize(self, mode=None, type_check=True, config=None):
         # Keras' own refuses subclasses, as they may compute something else. This one does not.
