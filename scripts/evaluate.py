@@ -5,6 +5,7 @@ from scripts import command, model_flags
 from absl import flags
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data import images
 from keras_deit.evaluation.scores import table
 
@@ -22,13 +23,10 @@ def main():
     if getattr(model, "image_size", None) not in (None, size):
         model = model_flags.load(image_size=size)
 
-    batches = images(DATASET.value, SPLIT.value, DATA_DIR.value, size, CROP.value)
-    classes = getattr(model, "num_classes", None) or model.output_shape[-1]
-    if batches.num_classes != classes:
-        raise kd.UserError(
-            f"the model has {classes} classes and the data {batches.num_classes}: expected the same"
-        )
-
+    preprocessing = getattr(model, "preprocessing", IMAGENET)
+    batches = images(
+        DATASET.value, SPLIT.value, DATA_DIR.value, size, CROP.value, preprocessing=preprocessing
+    )
     scores = kd.evaluate(model, batches, verbose=1)
     shape = "x".join(map(str, size))
     count = f"{batches.info.images:,}"

@@ -43,7 +43,8 @@ def main(*paths):
             drawn.append((image, probabilities))
 
     if drawn:
-        plots.contact_sheet(*zip(*drawn, strict=True), labels, OUTPUT.value)
+        sheet = *zip(*drawn, strict=True), labels, OUTPUT.value
+        plots.contact_sheet(*sheet, preprocessing=model.preprocessing)
         print(f"{len(drawn)} images with their classes: {OUTPUT.value}")
     if unreadable:
         raise kd.UserError(f"{unreadable} of {len(files)} images cannot be read")

@@ -152,6 +152,8 @@ def rule(name, files, deps, texts):
 
     if name == "tests":
         fields["data"] = '["pyproject.toml"] + glob(["tests/goldens/*"])'
+    elif any('.tsv")' in texts[path] for path in files) and not name.startswith("test_"):
+        fields["data"] = f'glob(["{name}/*.tsv"])'
     elif any(re.search(r"\bROOT\b", texts[path]) for path in files):
         fields["data"] = '[":tree"]'
     fields["deps"] = lines(deps)

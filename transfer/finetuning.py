@@ -28,7 +28,7 @@ FIELDS_OF_STUDENT = (
 FIRST_OVERRIDES = ("variant", "image_size")
 
 # Constructor fields that a recipe sets anew. They do not identify a file's variant.
-FIELDS_OF_RECIPE = ("num_classes", "class_names", "drop_path", "dropout")
+FIELDS_OF_RECIPE = ("num_classes", "class_names", "preprocessing", "drop_path", "dropout")
 
 
 def recipe(task, model, overrides=()):

@@ -14,6 +14,7 @@ from keras_deit.data.seeding import SUBSET, generator
 from keras_deit.data.transforms import evaluation_view
 from keras_deit.distribution import Strategy
 from keras_deit.evaluation.inference import predictor
+from keras_deit.training import from_recipe
 from keras_deit.training.run import check_classes
 from keras_deit.utils import logs
 from keras_deit.utils.files import atomic_write_json
@@ -138,10 +139,11 @@ def _embed(features_of, dataset, rows, task_recipe):
         float32 (images, features) and int (images,) arrays.
     """
     size = (task_recipe.image_size, task_recipe.image_size)
+    preprocessing = from_recipe.preprocessing(task_recipe)
 
     def read(row):
         image, label = dataset[row]
-        return evaluation_view(image, size, task_recipe.eval_crop), label
+        return evaluation_view(image, size, task_recipe.eval_crop, preprocessing), label
 
     features = []
     labels = []

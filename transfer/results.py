@@ -57,7 +57,8 @@ def chart(rows, path):
     lowest = 1.0
     for number, (model, method) in enumerate(methods):
         offset = (number - (len(methods) - 1) / 2) * bar_width
-        label = f"{model.rpartition('/')[2]}, {METHOD_TITLES.get(method, method)}"
+        # The file's name is last: matplotlib hides a label that begins with an underscore.
+        label = f"{METHOD_TITLES.get(method, method)}, {model.rpartition('/')[2]}"
         groups = [_rows_of(rows, task, model, method) for task in tasks]
         lowest = min(lowest, _draw_bars(axes, groups, offset, bar_width, label, f"C{number}"))
 

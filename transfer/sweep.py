@@ -14,7 +14,8 @@ from keras_deit.distribution import processes
 from keras_deit.evaluation.scores import HEADS
 from keras_deit.utils import logs, tables
 from keras_deit.utils.errors import Interrupted, ProcessLost, reason
-from keras_deit.utils.files import atomic_write_text
+from keras_deit.utils.files import atomic_write_text, locked
+from keras_deit.weights.sources import identity
 from transfer import results
 from transfer.finetuning import finetune_recipe, recipe
 from transfer.probe import METHODS, probe_recipe
@@ -25,6 +26,7 @@ COLUMNS = (
     *("published", "error"),
 )
 SCORES = (*HEADS, "fused", "published")  # the columns that hold fractions
+LOCK = ".results.lock"  # held while the files of results are read and written
 FINE_TUNED = "fine-tuned"  # the method of a row that is not of a probe
 
 
@@ -55,7 +57,8 @@ class Run:
 def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir=None):
     """Fine-tunes every model on every task with every seed, or probes its features.
 
-    Finished runs in ``workdir`` are not repeated, and a failed run does not stop the others. The
+    Finished runs in ``workdir`` are not repeated, and a failed run does not stop the others. Calls
+    for other runs may use the same ``workdir`` at the same time. The
     seed is that of a run. It also chooses the training images if ``train_fraction`` is below 1 and
     the overrides have no ``subset``.
 
@@ -68,7 +71,8 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
         models: list of str. Published names, or files.
         workdir: str or path. A folder.
         overrides: list of str. "field=value" of every ``Recipe``. Default none.
-        seeds: int. Number of seeds, which count from 0. Default 1.
+        seeds: int. Number of seeds, which count from the recipe's "seed" on: 0, unless the
+            overrides have another. Default 1.
         probing: bool. Whether to score frozen features instead of fine-tuning. Default False.
         data_dir: str or path. Where TFDS keeps its datasets. Default None, TFDS' own folder.
 
@@ -95,9 +99,7 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
             failures.append(f"{run.task_name}, {run.model}: {error}")
 
         # Written after each run, so that an interrupted sweep has its results.
-        rows = _replace_rows(rows, run, new_rows)
-        if not processes.index():
-            _write_results(rows, workdir)
+        rows = _add_to_results(workdir, run, new_rows)
         keras.backend.clear_session()
 
     logs.info(f"\n{results.markdown(rows)}\n{workdir}: results.csv, results.md, results.png")
@@ -128,9 +130,9 @@ def _plan(tasks, models, workdir, overrides, seeds):
 
     runs = []
     for task_name, task in tasks_by_name.items():
-        for model in dict.fromkeys(models):
+        for model in dict.fromkeys(map(identity, models)):
             task_recipe = recipe(task, model, overrides)
-            for seed in range(seeds):
+            for seed in range(task_recipe.seed, task_recipe.seed + seeds):
                 # Each seed sees other training images, unless the user chose some.
                 seeded = {"seed": seed}
                 if not any(setting.startswith("subset=") for setting in overrides):
@@ -173,6 +175,18 @@ def _error_line(error, workdir):
     path = workdir / "error.txt"
     atomic_write_text(path, "".join(traceback.format_exception(error)))
     return f"{type(error).__name__}: {reason(error)} ({path})"
+
+
+def _add_to_results(workdir, run, new_rows):
+    """Puts the rows of a run in the files of results. Returns all rows.
+
+    The files are read again: other sweeps may have added rows meanwhile, or be about to.
+    """
+    with locked(workdir / LOCK):
+        rows = _replace_rows(_read_results(workdir), run, new_rows)
+        if not processes.index():
+            _write_results(rows, workdir)
+    return rows
 
 
 def _replace_rows(rows, run, new_rows):

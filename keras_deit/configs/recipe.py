@@ -75,6 +75,7 @@ class Recipe:
     cutmix: NonNegativeFloat = 1.0  # likewise; if both are on, each group gets one of them
     label_smoothing: Rate = 0.1
     eval_crop: PositiveFraction = 0.875  # center-crop ratio, in validation
+    upright: bool = False  # whether images are turned as their EXIF orientation says
     max_damaged: NonNegativeInt = 100  # unreadable images per split that are skipped; more: stop
 
     # model

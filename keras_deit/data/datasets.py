@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from keras_deit.configs.class_names import numbered
 from keras_deit.data.builders import BUILDERS
 from keras_deit.data.decode import decode
 from keras_deit.data.folders import Folder
 from keras_deit.data.records import Records
 from keras_deit.utils.errors import Unreadable, UserError, reason
+from keras_deit.utils.files import locked
 
 KEYS = ("image", "label")  # features of a builder that names none
 CACHE_BYTES = 256 << 20  # for decoded images, per split
@@ -211,15 +213,28 @@ def prepare(name, data_dir=None):
         raise UserError(f"{name} is used as it is: there is nothing to prepare")
 
     builder = make_builder(name, data_dir)
-    try:
-        builder.download_and_prepare(file_format="array_record")
-    except UserError:
-        raise
-    except Exception as error:  # of the network, the disk, the archives, TFDS itself
-        raise UserError(
-            f"{name} could not be prepared: {reason(error).rstrip('.:')}.{_by_hand(builder)}"
-        ) from error
+    if builder.info.splits:
+        return builder
+
+    with _one_at_a_time(name, builder):
+        builder = make_builder(name, data_dir)  # another process may have prepared it meanwhile
+        try:
+            builder.download_and_prepare(file_format="array_record")
+        except UserError:
+            raise
+        except Exception as error:  # of the network, the disk, the archives, TFDS itself
+            raise UserError(
+                f"{name} could not be prepared: {reason(error).rstrip('.:')}.{_by_hand(builder)}"
+            ) from error
     return builder
+
+
+def _one_at_a_time(name, builder):
+    """A context that only one process at a time enters, among those that prepare a dataset."""
+    if "://" in str(builder.data_dir_root):  # a bucket, in which there are no locks
+        return contextlib.nullcontext()
+    folder = pathlib.Path(builder.data_dir_root).expanduser()
+    return locked(folder / f".{_base_name(name)}.lock")
 
 
 def _open(builder, name, split):
@@ -242,9 +257,22 @@ def _open(builder, name, split):
     if not len(source):
         raise UserError(f"split {split!r} of {name} (it has {splits}): expected at least one image")
 
-    label = builder.info.features[source.label_key]
+    return Dataset(name, split, source, _class_names(builder, name, source.label_key))
+
+
+def _class_names(builder, name, key):
+    """The class names of a prepared builder's labels."""
+    label = builder.info.features[key]
     label = getattr(label, "feature", label)  # of a sequence of labels
-    return Dataset(name, split, source, tuple(label.names))
+    count = getattr(label, "num_classes", None)
+    if not count:
+        raise UserError(
+            f"{name}: its {key} has no number of classes: expected a tfds.features.ClassLabel"
+        )
+
+    # Without names TFDS gives the numbers as names, and writes no file of names.
+    is_named = any(pathlib.Path(builder.data_dir).glob(f"{key}*.labels.txt"))
+    return tuple(label.names) if is_named else numbered(count)
 
 
 def make_builder(name, data_dir):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_deit.distillation.teacher import logits_for
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.gradients import without_gradients
 from keras_deit.utils.keras_private import last_operation
@@ -27,7 +28,9 @@ class Distillation:
     - label: cross-entropy with the label, without a teacher, so that both heads of a distilled
       model that is fine-tuned learn the new classes.
 
-    The teacher sees exactly the images that the student sees, in inference mode, without gradients.
+    The teacher sees exactly the images that the student sees, in inference mode, without gradients,
+    and normalized as it expects if the two differ in their ``preprocessing``. If both have class
+    names, its logits are put in the student's order.
     It is not part of the student: neither the student's weights nor its files contain it.
 
     Args:
@@ -88,6 +91,7 @@ class Distillation:
             ),
         }
         self._loss = losses[kind]
+        self._teacher_logits = None  # known with the student, see ``check``
         self._class_loss = keras.metrics.Mean(name="class_loss")
         self._distillation_loss = keras.metrics.Mean(name="distillation_loss")
         self._agreement = keras.metrics.Mean(name="agreement")
@@ -118,7 +122,7 @@ class Distillation:
             return ops.cast(labels, "float32")
 
         with without_gradients():
-            logits = self.teacher(images, training=False)
+            logits = self._teacher_logits(images)
         return ops.cast(ops.stop_gradient(logits), "float32")
 
     def distillation_loss(self, logits, target, weights=None):
@@ -144,7 +148,7 @@ class Distillation:
         self._agreement.update_state(ops.cast(agrees, "float32"), sample_weight=weights)
 
     def check(self, student):
-        """Checks, before training, that teacher and student are compatible.
+        """Fits the teacher to a student, or says before training why they are incompatible.
 
         Args:
             student: a model, which can be distilled if it is a ``DeiT``.
@@ -230,6 +234,7 @@ class Distillation:
                 f"teacher {name} has {output.shape[-1]} classes and the student"
                 f" {student.num_classes}: expected the same classes"
             )
+        self._teacher_logits = logits_for(self.teacher, student)
 
 
 class HardLoss(keras.losses.Loss):

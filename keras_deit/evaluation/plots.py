@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 from keras import ops
 
-from keras_deit.configs.preprocessing import MEAN, STD
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data.transforms import normalize
 from keras_deit.utils import tables
 from keras_deit.utils.files import atomic_write
@@ -81,7 +81,8 @@ def attention_maps(model, images, path):
         images: uint8 (count, height, width, 3), of the model's size.
         path: the PNG to write.
     """
-    attention = ops.convert_to_numpy(model.attention_maps(normalize(images))).mean(axis=(1, 2))
+    inputs = normalize(images, preprocessing=model.preprocessing)
+    attention = ops.convert_to_numpy(model.attention_maps(inputs)).mean(axis=(1, 2))
     grid = [side // model.patch_size for side in model.image_size]
     # The tokens are [class, distillation, patches].
     maps = attention[:, :2, 2:].reshape(-1, 2, *grid)
@@ -103,7 +104,7 @@ def attention_maps(model, images, path):
     save(figure, path)
 
 
-def contact_sheet(images, labels, class_names, path, columns=8):
+def contact_sheet(images, labels, class_names, path, columns=8, preprocessing=IMAGENET):
     """Plots a batch as the model gets it: each image under the main classes of its label.
 
     Args:
@@ -112,8 +113,9 @@ def contact_sheet(images, labels, class_names, path, columns=8):
         class_names: sequence of num_classes str.
         path: the PNG to write.
         columns: int. Images in a row. Default 8.
+        preprocessing: ``Preprocessing`` by which they are normalized. Default: ImageNet's.
     """
-    pixels = np.clip(np.asarray(images) * np.array(STD) + np.array(MEAN), 0, 1)
+    pixels = np.clip(np.asarray(images) * preprocessing.std + preprocessing.mean, 0, 1)
     columns = min(columns, len(pixels))
     rows = math.ceil(len(pixels) / columns)
 
@@ -122,8 +124,7 @@ def contact_sheet(images, labels, class_names, path, columns=8):
     # The last row may have more places than there are images.
     for axis, image, label in zip(axes, pixels, np.asarray(labels), strict=False):
         axis.imshow(image)
-        # With parse_math a name with dollar signs would be read as a formula.
-        axis.set_title(_label_text(label, class_names), fontsize=7, parse_math=False)
+        axis.set_title(_label_text(label, class_names), fontsize=7)
     for axis in axes:
         axis.axis("off")
     save(figure, path)
@@ -157,7 +158,13 @@ def canvas(width, height, rows=1, columns=1):
 
 
 def save(figure, path):
-    """Writes a figure as PNG, atomically."""
+    """Writes a figure as PNG, atomically, with all of its texts as they are."""
+    from matplotlib.text import Text
+
+    # A name with two dollar signs would be read as a formula.
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+
     with warnings.catch_warnings():
         # A class name may be in a script that the font lacks: it is drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing")

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data.decode import decode
 from keras_deit.data.reading import read_images
 from keras_deit.data.transforms import evaluation_view
@@ -25,8 +26,9 @@ def predict(model, paths, image_size=None, crop=0.875):
 
     Yields:
         (path, image, probabilities) in the order of ``paths``. The image is as the model gets it:
-        float32 (height, width, 3), normalized. The probabilities are float32 (num_classes,). For a
-        file that cannot be read it is (path, None, reason), the reason a str.
+        float32 (height, width, 3), normalized as its ``preprocessing`` says. The probabilities are
+        float32 (num_classes,). For a file that cannot be read it is (path, None, reason), the
+        reason a str.
 
     Raises:
         UserError: the model takes images of any size, and no ``image_size`` is given.
@@ -44,10 +46,11 @@ def predict(model, paths, image_size=None, crop=0.875):
     if size is None:
         raise UserError(f"{model.name} takes images of any size: give image_size, in pixels")
     size = height_and_width(size)
+    preprocessing = getattr(model, "preprocessing", IMAGENET)
     predict_logits = predictor(model)
 
     def read(path):
-        return evaluation_view(decode(path.read_bytes()), size, crop)
+        return evaluation_view(decode(path.read_bytes()), size, crop, preprocessing)
 
     images = read_images(read, paths)
     while batch := list(itertools.islice(images, BATCH_SIZE)):

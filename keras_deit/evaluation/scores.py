@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_deit.configs.class_names import class_order
 from keras_deit.data.pipeline import user_errors
 from keras_deit.distribution import processes
 from keras_deit.evaluation.batches import labeled_batches
@@ -58,6 +59,9 @@ def evaluate(model, batches, verbose=0, before_batch=None):
     image without a right class, or of weight 0, is ignored. If several processes evaluate together,
     all of them get the scores over the images of all.
 
+    If the model and the batches have class names, these are compared: labels of the same classes in
+    another order are mapped to the model's. ImageNet's may be synsets or words.
+
     The outputs of a model are taken as probabilities if each row of them is nonnegative and sums to
     1, as after a softmax, and else as logits, of which log-probabilities are a special case.
 
@@ -78,8 +82,9 @@ def evaluate(model, batches, verbose=0, before_batch=None):
 
     Raises:
         UserError: no image has a label and a weight; the arrays are not images with labels of the
-            model's classes; or ``batches`` hold a fraction of the images, and it is unknown which
-            processes have the others.
+            model's classes; the batches have classes of other names, or another number; or
+            ``batches`` hold a fraction of the images, and it is unknown which processes have the
+            others.
 
     Example:
         >>> import keras_deit as kd
@@ -94,7 +99,7 @@ def evaluate(model, batches, verbose=0, before_batch=None):
     """
     info = getattr(batches, "info", None)
     _check_processes(info)
-    predict = predictor(model) if isinstance(model, keras.Model) else model
+    predict = _predictor(model, info)
     bar = progress_bar(info.steps if info else None, "batch", verbose=verbose)
 
     results = []
@@ -118,6 +123,26 @@ def evaluate(model, batches, verbose=0, before_batch=None):
     # A single head is its own fusion.
     scores.update(zip(HEADS, head_scores or [fused], strict=False))
     return {**scores, "fused": fused}
+
+
+def _predictor(model, info):
+    """The function from images to outputs, in the order of the batches' classes."""
+    if not isinstance(model, keras.Model):
+        return model
+
+    predict = predictor(model)
+    if info is None:
+        return predict
+
+    order = class_order(getattr(model, "class_names", None), info.class_names)
+    count = getattr(model, "num_classes", info.num_classes)
+    if count != info.num_classes:
+        raise UserError(
+            f"the model has {count} classes and the data {info.num_classes}: expected the same"
+        )
+    if order is None:
+        return predict
+    return lambda images: [outputs[:, order] for outputs in predict(images)]
 
 
 def _check_processes(info):

@@ -3,10 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_deit.configs.preprocessing import MEAN, STD
+from keras_deit.configs.preprocessing import IMAGENET
 
 
-def from_pixels(images, size, crop):
+def from_pixels(images, size, crop, preprocessing=IMAGENET):
     """The model's input from pixels, as ``data.transforms.evaluation_view`` makes it, to one gray
     level of rounding.
 
@@ -14,6 +14,7 @@ def from_pixels(images, size, crop):
         images: uint8 (batch, height, width, 3), of any size.
         size: (height, width) of the model's images.
         crop: float. Center-crop ratio.
+        preprocessing: ``Preprocessing`` of the model. Default: ImageNet's.
 
     Returns:
         float32 (batch, *size, 3), normalized.
@@ -36,7 +37,7 @@ def from_pixels(images, size, crop):
     top, left = tf.unstack(tf.cast(tf.round((resized_size - tf.constant(size)) / 2), tf.int32))
     images = images[:, top : top + size[0], left : left + size[1]]
     images = tf.ensure_shape(images, (None, *size, 3))
-    return (images / 255 - np.float32(MEAN)) / np.float32(STD)
+    return (images / 255 - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
 
 
 def _resized_size(image_size, size, crop):
@@ -50,7 +51,7 @@ def _resized_size(image_size, size, crop):
     return tf.cast(tf.round(tf.cast(image_size, tf.float64) / scale), tf.int32)
 
 
-def from_files(files, size, crop):
+def from_files(files, size, crop, preprocessing=IMAGENET):
     """The model's input from string (batch,), JPEG or PNG files of any sizes; see
     ``from_pixels``."""
 
@@ -61,6 +62,6 @@ def from_files(files, size, crop):
             lambda: tf.io.decode_jpeg(file, 3, dct_method="INTEGER_ACCURATE"),
             lambda: tf.io.decode_png(file, 3),
         )
-        return from_pixels(pixels[tf.newaxis], size, crop)[0]
+        return from_pixels(pixels[tf.newaxis], size, crop, preprocessing)[0]
 
     return tf.map_fn(decode, files, fn_output_signature=tf.TensorSpec((*size, 3), tf.float32))

@@ -55,7 +55,7 @@ def write(model, path, settings):
     def signature(preprocess, name, shape, dtype):
         # It calls ``serve``, so that the file holds the model's graph once.
         def preprocess_and_serve(data):
-            images = preprocess(data, settings.image_size, settings.crop)
+            images = preprocess(data, settings.image_size, settings.crop, model.preprocessing)
             return module.serve(tf.ensure_shape(images, image_shape))
 
         spec = tf.TensorSpec((settings.batch, *shape), dtype, name)

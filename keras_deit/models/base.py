@@ -6,8 +6,10 @@ from typing import ClassVar
 import keras
 from keras import ops
 
+from keras_deit.configs.class_names import numbered, readable
+from keras_deit.configs.preprocessing import as_preprocessing
 from keras_deit.distillation.trainer import DistillationTrainer
-from keras_deit.models.lora import adapter_settings, adapters_merged, enable_adapters
+from keras_deit.models.lora import adapter_settings, enable_adapters, keep_adapters
 from keras_deit.models.policies import model_policy, own_policy
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.keras_private import make_rematerializable
@@ -32,12 +34,15 @@ class ImageClassifier(DistillationTrainer, keras.Model):
     Args:
         num_classes: int. Outputs of each head.
         class_names: list or tuple of str, or None. Class names in output order.
+        preprocessing: ``Preprocessing``, a dict of its arguments, or None for ImageNet's. How the
+            model's images are made, beside their size; it is saved with the model.
         **kwargs: ``name``, ``dtype`` and ``trainable`` of a Keras model. ``dtype`` reaches every
             layer: the name of a policy, a ``keras.DTypePolicy``, or a ``DTypePolicyMap`` by the
             layers' paths. Default None, the global policy.
 
     Raises:
-        UserError: ``num_classes`` is not a positive integer, or not the number of ``class_names``.
+        UserError: ``num_classes`` is not a positive integer, or not the number of ``class_names``;
+            or ``preprocessing`` is invalid.
 
     Example:
         >>> import keras_deit as kd
@@ -65,10 +70,13 @@ class ImageClassifier(DistillationTrainer, keras.Model):
     # timm's constructor arguments -> the fields with the same value.
     timm_arguments: ClassVar[dict[str, str]] = {}
 
+    # bool. Whether Keras, which is saving a file of the model, lists its attributes next.
+    _saves_model = False
+
     # str. How the name, in timm's naming, of a parameter ends that each block has exactly once.
     block_suffix = ""
 
-    def __init__(self, num_classes, class_names=None, **kwargs):
+    def __init__(self, num_classes, class_names=None, preprocessing=None, **kwargs):
         kwargs = keras_arguments(kwargs)
         kwargs["dtype"] = own_policy(kwargs.get("dtype"))
         # Without autocast: layers cast what they compute with, in ``logits`` as in a call.
@@ -76,6 +84,7 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         make_rematerializable(self)
         (self.num_classes,) = positive_integers(num_classes=num_classes)
         self.class_names = class_name_tuple(class_names, self.num_classes)
+        self.preprocessing = as_preprocessing(preprocessing)
 
     def logits(self, images, training=False):
         """A list of float32 (batch, num_classes) tensors, one per head."""
@@ -95,8 +104,9 @@ class ImageClassifier(DistillationTrainer, keras.Model):
 
     @property
     def class_labels(self):
-        """Printable class names, a tuple of str; "class 0", "class 1" ... if there are none."""
-        return self.class_names or tuple(f"class {i}" for i in range(self.num_classes))
+        """Class names to print, a tuple of str: ImageNet's in English, even of a model that knows
+        them as synsets; "class 0", "class 1" ... if there are none."""
+        return readable(self.class_names or numbered(self.num_classes))
 
     @property
     def fields(self):
@@ -123,19 +133,26 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         """Empty: a saved model is the function, without optimizer, losses or teacher."""
         return {}
 
-    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
-        """Keras' own, without the optimizer's state, which no load reads."""
-        optimizer = getattr(self, "optimizer", None)
-        self.optimizer = None
-        try:
-            return super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
-        finally:
-            self.optimizer = optimizer
+    # Keras saves a model's variables, then, in a file of the model and not of weights, its assets,
+    # and then each attribute that ``dir`` lists. A file of the model keeps LoRA adapters, which its
+    # config describes, and not the optimizer's state, which no load reads.
 
-    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
-        """Keras' own: with LoRA adapters merged, for any model of this shape."""
-        with adapters_merged(self):
-            super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        self._saves_model = False
+        keep_adapters(self, False)
+
+    def save_assets(self, folder):
+        """Nothing: there are none."""
+        self._saves_model = True
+        keep_adapters(self, True)
+
+    def __dir__(self):
+        names = super().__dir__()
+        if self._saves_model:
+            self._saves_model = False
+            names = [name for name in names if name != "optimizer"]
+        return names
 
     def export(
         self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs

@@ -21,8 +21,8 @@ class DeiT(ImageClassifier):
 
     Calling it gives one tensor, in training and in inference: the **fused** logits, float32
     (batch, num_classes), the mean of its heads' logits as in the published code. ``logits`` gives
-    each head's own. Images are float32 (batch, height, width, 3), normalized by ImageNet's mean
-    and standard deviation.
+    each head's own. Images are float32 (batch, height, width, 3), normalized as
+    ``preprocessing`` says.
 
     Args:
         image_size: int or (height, width), in pixels, multiples of ``patch_size``. Default 224.
@@ -38,6 +38,8 @@ class DeiT(ImageClassifier):
         dropout: float in [0, 1). Rate after the embedding, the attention and both layers of each
             MLP. Default 0.
         class_names: list or tuple of str, or None. Class names in output order. Default None.
+        preprocessing: ``Preprocessing``, dict or None, as for ``ImageClassifier``. Default None,
+            ImageNet's.
         **kwargs: ``name``, ``dtype`` and ``trainable``, as for ``ImageClassifier``.
 
     Raises:
@@ -81,9 +83,10 @@ class DeiT(ImageClassifier):
         drop_path=0.0,
         dropout=0.0,
         class_names=None,
+        preprocessing=None,
         **kwargs,
     ):
-        super().__init__(num_classes, class_names, **kwargs)
+        super().__init__(num_classes, class_names, preprocessing, **kwargs)
 
         self.image_size = height_and_width(image_size)
         self.patch_size, self.width, self.depth, self.heads = positive_integers(
@@ -211,6 +214,7 @@ class DeiT(ImageClassifier):
             "drop_path": self.rate,
             "dropout": self.dropout.rate if self.dropout else 0.0,
             "class_names": self.class_names and list(self.class_names),
+            "preprocessing": self.preprocessing.fields,
         }
 
     def timm_config(self):

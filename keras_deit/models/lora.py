@@ -1,7 +1,5 @@
 """LoRA adapters (Hu et al., 2021, arXiv 2106.09685): kept in files, or merged into kernels."""
 
-import contextlib
-
 import numpy as np
 from keras import ops
 
@@ -14,17 +12,19 @@ ADAPTER = "lora_kernel_"
 
 
 class Adaptable:
-    """A mixin before a Keras layer that has ``enable_lora``: files keep its adapter.
+    """A mixin before a Keras layer that has ``enable_lora``: a model's file keeps its adapter.
 
     Keras' own merge the adapter into the kernel when they save, rounded to the dtype that they
-    compute in, and load it as zeros, which do not train.
+    compute in, and load it as zeros, which do not train. That is also what other files get: they
+    are for any model of this shape.
     """
 
-    # bool. Whether to save the kernel with the adapter merged into it, as Keras does.
-    merges_adapter = False
+    # bool. Whether the next file that the layer is saved to is one of its model.
+    keeps_adapter = False
 
     def save_own_variables(self, store):
-        if self.merges_adapter or not self.lora_enabled:
+        keeps_adapter, self.keeps_adapter = self.keeps_adapter, False
+        if not (keeps_adapter and self.lora_enabled):
             super().save_own_variables(store)
             return
         for variable in self.weights:
@@ -43,17 +43,11 @@ class Adaptable:
             self.lora_kernel_a.assign(start)
 
 
-@contextlib.contextmanager
-def adapters_merged(model):
-    """A context in which a model's layers save their kernels with the adapters merged into them."""
-    layers = [layer for layer in all_layers(model) if isinstance(layer, Adaptable)]
-    for layer in layers:
-        layer.merges_adapter = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.merges_adapter = False
+def keep_adapters(model, keep):
+    """Has a model's layers keep their adapters, or merge them, in the file that is next saved."""
+    for layer in all_layers(model):
+        if isinstance(layer, Adaptable):
+            layer.keeps_adapter = keep
 
 
 def adapter_settings(model):

@@ -17,7 +17,7 @@ class RegNetY(ImageClassifier):
     """RegNetY (Radosavovic et al., 2020, arXiv 2003.13678) for images of any size.
 
     Calling it gives logits, float32 (batch, num_classes), of images float32 (batch, height, width,
-    3), normalized by ImageNet's mean and standard deviation.
+    3), normalized as ``preprocessing`` says.
 
     Args:
         stem: int. Channels of the first 3x3 convolution, which has stride 2.
@@ -28,6 +28,8 @@ class RegNetY(ImageClassifier):
             Default 0.25.
         num_classes: int. Outputs. Default 1000.
         class_names: list or tuple of str, or None. Class names in output order. Default None.
+        preprocessing: ``Preprocessing``, dict or None, as for ``ImageClassifier``. Default None,
+            ImageNet's.
         **kwargs: ``name``, ``dtype`` and ``trainable``, as for ``ImageClassifier``.
 
     Raises:
@@ -54,9 +56,10 @@ class RegNetY(ImageClassifier):
         se_ratio=0.25,
         num_classes=1000,
         class_names=None,
+        preprocessing=None,
         **kwargs,
     ):
-        super().__init__(num_classes, class_names, **kwargs)
+        super().__init__(num_classes, class_names, preprocessing, **kwargs)
 
         positive_integers(stem=stem, group_width=group_width)
         self.stem_width = stem
@@ -132,6 +135,7 @@ class RegNetY(ImageClassifier):
             "se_ratio": self.se_ratio,
             "num_classes": self.num_classes,
             "class_names": self.class_names and list(self.class_names),
+            "preprocessing": self.preprocessing.fields,
         }
 
     def timm_config(self):

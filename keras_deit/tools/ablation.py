@@ -171,7 +171,9 @@ def _train_all(runs, pool, workdir, data_dir, split):
 def _train_one(recipe, workdir, data_dir, split):
     """In a process of the pool: one run, and its top-1 by head."""
     model = train(recipe, workdir, data_dir, quiet=True)
-    scores = evaluate(model, data.evaluation(recipe, data_dir, split))
+    scores = evaluate(
+        model, data.evaluation(recipe, data_dir, split, preprocessing=model.preprocessing)
+    )
     return {head: of_head and of_head.top1 for head, of_head in scores.items()}
 
 

@@ -1,10 +1,12 @@
 """From a recipe to Keras objects: the optimizer, the loss, and the compiled model."""
 
 import contextlib
+import dataclasses
 import re
 
 import keras
 
+from keras_deit.configs.preprocessing import IMAGENET, as_preprocessing
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.distillation import Distillation
 from keras_deit.distillation.losses import WEIGHTED_MEAN
@@ -107,6 +109,19 @@ def precision(recipe):
         keras.config.set_dtype_policy(before)
 
 
+def preprocessing(recipe):
+    """How the images of a recipe's model are made: as its start expects them, else as ImageNet's;
+    the recipe says whether they are turned upright.
+
+    Returns:
+        A ``Preprocessing``.
+    """
+    own = IMAGENET
+    if recipe.start is not None:
+        own = as_preprocessing(describe(recipe.start, recipe.variant).fields["preprocessing"])
+    return dataclasses.replace(own, upright=recipe.upright)
+
+
 def build(recipe, class_names, steps_per_epoch, teacher=None):
     """The recipe's model, new or from its ``start``, compiled and ready for ``fit``.
 
@@ -131,7 +146,6 @@ def build(recipe, class_names, steps_per_epoch, teacher=None):
         keras.utils.set_random_seed(recipe.seed)
         model = _model(recipe, class_names)
 
-    _check_teacher_classes(recipe, teacher, model)
     _compile(recipe, model, teacher, steps_per_epoch)
     return model
 
@@ -167,6 +181,7 @@ def _model(recipe, class_names):
         model = load(recipe.start, recipe.variant, new_heads=recipe.new_heads, **fields)
 
     model.class_names = tuple(class_names)
+    model.preprocessing = preprocessing(recipe)
     freeze(model, recipe.trainable)
     return model
 
@@ -209,15 +224,6 @@ def freeze(model, trainable):
     for layer in all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
-
-
-def _check_teacher_classes(recipe, teacher, model):
-    taught = getattr(teacher, "class_names", None)
-    if taught and taught != model.class_names:
-        raise UserError(
-            f"teacher {recipe.teacher} was trained on other classes ({', '.join(taught[:3])}, ...)"
-            f" than {recipe.dataset} has ({', '.join(model.class_names[:3])}, ...)"
-        )
 
 
 def _compile(recipe, model, teacher, steps_per_epoch):

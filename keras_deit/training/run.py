@@ -155,12 +155,24 @@ class _Run:
     def training_batches(self, epoch=0, step=0):
         """This process' batches from an epoch and a step on."""
         process = processes.index(), processes.count()
-        return data.train(self.recipe, self.data_dir, epoch, step, process=process)
+        return data.train(
+            self.recipe,
+            self.data_dir,
+            epoch,
+            step,
+            process=process,
+            preprocessing=from_recipe.preprocessing(self.recipe),
+        )
 
     def validation_batches(self):
         """This process' batches of the validation split."""
         process = processes.index(), processes.count()
-        return data.evaluation(self.recipe, self.data_dir, process=process)
+        return data.evaluation(
+            self.recipe,
+            self.data_dir,
+            process=process,
+            preprocessing=from_recipe.preprocessing(self.recipe),
+        )
 
     def fit(self, model, effective, plan, training, validation):
         """Trains to the end, from the last checkpoint if there is one, and scores the final model,

@@ -1,5 +1,6 @@
-"""Atomic writes: a temporary file beside the target, then a rename. And SHA-256 of a file."""
+"""Atomic writes: a temporary file beside the target, then a rename. Locks. SHA-256 of a file."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -39,7 +40,11 @@ def atomic_write(path, writer):
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path, error):
+    return UserError(f"cannot write {path}: {error.strerror or error}")
 
 
 def _mode_of_new_file(path):
@@ -82,7 +87,35 @@ def atomic_write_folder(path, writer):
             for leftover in (partial, old):
                 shutil.rmtree(leftover, ignore_errors=True)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Within it, no other process is in a ``locked`` of the same path: it waits.
+
+    The operating system releases the lock when the process that holds it ends, however it ends.
+
+    Args:
+        path: a file for the lock alone, which stays; its folders are made.
+
+    Raises:
+        UserError: ``path`` cannot be written.
+    """
+    from filelock import FileLock
+
+    path = pathlib.Path(path)
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256(path):

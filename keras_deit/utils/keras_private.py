@@ -205,6 +205,8 @@ def _rematerialized_call(layer, keras_call, layer_call, *args, **kwargs):
 
     A layer with state, such as random numbers or batch statistics, would draw other numbers when it
     is recomputed, or change its statistics twice. It is not; the layers in it without state are.
+    Neither is a model that is not named: to recompute all of it at once would free no memory, and
+    on JAX Keras cannot infer the size of its outputs within a training step.
 
     Raises:
         UserError: the scope names a layer that has state.
@@ -215,6 +217,9 @@ def _rematerialized_call(layer, keras_call, layer_call, *args, **kwargs):
                 f"RematScope cannot recompute layer {layer.name}, which draws random numbers or has"
                 " batch statistics: expected the names of layers in it, or mode='full'"
             )
+        return layer_call
+
+    if isinstance(layer, keras.Model) and layer.name not in layer._remat_mode.layer_names:
         return layer_call
 
     if any(ops.is_tensor(value) for value in keras.tree.flatten(kwargs)):

@@ -5,7 +5,6 @@ import pathlib
 
 import numpy as np
 
-from keras_deit.configs.preprocessing import MEAN, STD
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import FAMILIES, family_names
 from keras_deit.utils.errors import UserError
@@ -80,8 +79,8 @@ def _timm_config(model):
         "model_args": arguments,
         "pretrained_cfg": {
             "input_size": [3, *(model.image_size or DEFAULT_IMAGE_SIZE)],
-            "mean": list(MEAN),
-            "std": list(STD),
+            "mean": list(model.preprocessing.mean),
+            "std": list(model.preprocessing.std),
             "interpolation": "bicubic",
             "num_classes": model.num_classes,
         },

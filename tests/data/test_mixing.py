@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,20 @@ def test_mixup_is_timms(golden):
     mixed, targets = mix(truth["images"].copy(), labels, 0.8, 1.0, Fixed)
     np.testing.assert_allclose(mixed, truth["mixed"], atol=1e-6)
     np.testing.assert_allclose(targets, truth["targets"], atol=1e-6)
+
+
+def test_smoothing_takes_the_memory_of_its_labels():
+    """21,841 classes are ImageNet-21k's, of which a one-hot matrix would take 1.9 GB."""
+    labels = np.array([0, 21840, 7, 7])
+    tracemalloc.start()
+    smoothed = smooth(labels, 21841, 0.1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 1.1 * smoothed.nbytes
+    off = np.float32(0.1 / 21841)
+    assert set(np.unique(smoothed)) == {off, np.float32(0.9) + off}
+    assert (smoothed.argmax(axis=1) == labels).all()
 
 
 def test_cutmix_boxes_are_timms(golden):

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import Preprocessing
 from keras_deit.data.decode import decode
 from keras_deit.data.transforms import evaluation_view
 from keras_deit.evaluation.prediction import BATCH_SIZE, predict
@@ -45,3 +46,14 @@ def test_images_are_predicted_in_batches_and_in_order(tmp_path, tiny):
 def test_model_without_a_size_needs_one():
     with pytest.raises(kd.UserError, match="takes images of any size: give image_size"):
         next(predict(kd.build("regnety_digits"), []))
+
+
+def test_images_are_as_the_model_expects_them(tmp_path, photographs):
+    half = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    model = kd.DeiT((24, 16), 8, 12, 1, 3, num_classes=5, preprocessing=half)
+    path = tmp_path / "a.png"
+    Image.fromarray(photographs[0][:24, :16]).save(path)
+    ((_, image, probabilities),) = predict(model, [path], crop=1)
+    np.testing.assert_allclose(image, photographs[0][:24, :16] / 127.5 - 1, atol=1e-5)
+    expected = np.exp(np.array(model(image[None]))[0])
+    np.testing.assert_allclose(probabilities, expected / expected.sum(), rtol=1e-4)

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_deit as kd
+from keras_deit.data.batches import Batches, BatchInfo
 from keras_deit.evaluation import scores
 from tests.conftest import recipe
 from tests.programs.clusters import environments, run_together
@@ -273,3 +274,43 @@ def test_table_has_a_row_for_each_head():
         "| class | 50.000% | 75.000% | 25.000% | 1.5000 |",
         "| fused | 50.000% | 75.000% | - | - |",
     ]
+
+
+def named_batches(names):
+    """Batches whose images are of the classes "abcd" in turn; they are named in another order."""
+    images = np.zeros((8, 24, 16, 3), "float32")
+    images[:, 0, 0, 0] = 10 * (np.arange(8) % 4)
+    labels = np.eye(4)[[names.index("abcd"[number % 4]) for number in range(8)]]
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels.astype("float32"))).batch(3)
+    return Batches(dataset, BatchInfo(tuple(names), images=8, batch_size=3, steps=3))
+
+
+@pytest.fixture
+def perfect():
+    """A model that tells the classes "abcd" by their first pixel: the nearest of 0, 10, 20, 30."""
+
+    class Perfect(kd.DeiT):
+        def logits(self, images, training=False):
+            pixel = images[:, 0, 0, :1]
+            return [-((pixel - 10 * keras.ops.arange(4.0)) ** 2)] * 2
+
+    return Perfect((24, 16), 8, 12, 1, 3, num_classes=4, class_names=tuple("abcd"))
+
+
+@pytest.mark.parametrize("names", ["abcd", "dbca", "badc"])
+def test_the_same_classes_in_another_order_score_alike(perfect, names):
+    result = kd.evaluate(perfect, named_batches(names))
+    assert result["class"].top1 == result["distillation"].top1 == result["fused"].top1 == 1
+    assert result["fused"].loss < 1e-6
+
+
+def test_other_classes_are_refused(perfect):
+    other = dataclasses.replace(named_batches("abcd").info, class_names=tuple("wxyz"))
+    with pytest.raises(kd.UserError, match=r"4 classes \(a, b, c, ...\) and the data 4 \(w, x"):
+        kd.evaluate(perfect, Batches(named_batches("abcd"), other))
+
+    perfect.class_names = None  # then their number is all that can be compared
+    assert kd.evaluate(perfect, named_batches("abcd"))["fused"].top1 == 1
+    three = dataclasses.replace(other, class_names=tuple("wxy"))
+    with pytest.raises(kd.UserError, match="the model has 4 classes and the data 3"):
+        kd.evaluate(perfect, Batches(named_batches("abcd"), three))

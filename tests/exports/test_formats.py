@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import Preprocessing
 from keras_deit.exports import formats, litert, onnx_file, saved_model
 from keras_deit.exports.calibration import random_images
 from keras_deit.exports.metadata import file_metadata
@@ -121,6 +122,12 @@ def test_metadata_are_those_of_the_model(models):
     assert metadata["mean"].startswith("0.485")
     assert metadata["crop"] == "0.9"
     assert all(isinstance(value, str) for value in metadata.values())
+
+    half = Preprocessing((0.5, 0.5, 0.5), upright=True)
+    fields = {**models["plain"].fields, "preprocessing": half}
+    metadata = file_metadata(kd.DeiT(**fields), ExportSettings((16, 24)))
+    assert (metadata["mean"], metadata["upright"]) == ("0.5, 0.5, 0.5", "true")
+    assert "preprocessing" not in json.loads(metadata["model"])
 
     metadata = file_metadata(models["plain"], ExportSettings((16, 24)))
     assert json.loads(metadata["class_names"]) == [f"class {i}" for i in range(5)]

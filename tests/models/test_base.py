@@ -1,5 +1,6 @@
 """What every model family tells the rest of the library about itself."""
 
+import json
 import zipfile
 
 import h5py
@@ -9,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import IMAGENET, Preprocessing
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import FAMILIES, family_of, variant_fields
 from keras_deit.weights.names import to_timm, variables
@@ -50,6 +52,16 @@ def test_class_labels_are_the_names_or_numbers(model):
     assert named.class_labels == named.class_names == tuple("abcde")
     with pytest.raises(kd.UserError, match="a name for each of 5 classes"):
         type(model)(**{**model.fields, "class_names": ["a"]})
+
+
+def test_preprocessing_is_imagenets_or_the_models_own(model):
+    assert model.preprocessing == IMAGENET
+    half = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), upright=True)
+    own = type(model)(**{**model.fields, "preprocessing": half})
+    assert own.preprocessing == half
+    assert type(model)(**json.loads(json.dumps(own.fields))).preprocessing == half
+    with pytest.raises(kd.UserError, match="preprocessing 'half'"):
+        type(model)(**{**model.fields, "preprocessing": "half"})
 
 
 def test_parameter_shapes_are_those_of_the_model(model):
@@ -130,7 +142,10 @@ def test_a_saved_model_is_only_the_function(model, tmp_path):
     model.save(tmp_path / "before.keras")
     train(model)
     model.save(tmp_path / "after.keras")
-    assert members(tmp_path / "after.keras") == members(tmp_path / "before.keras")
+    keras.saving.save_model(model, tmp_path / "saved.keras")
+    for name in ("after.keras", "saved.keras"):
+        assert members(tmp_path / name) == members(tmp_path / "before.keras")
+    assert "optimizer" in dir(model)
 
     again = keras.saving.load_model(tmp_path / "after.keras")
     assert not again.compiled
@@ -139,10 +154,11 @@ def test_a_saved_model_is_only_the_function(model, tmp_path):
 
     # The model still has its optimizer, which the weights for BackupAndRestore include.
     assert model.optimizer.iterations == 1
-    model.save_weights(tmp_path / "backup.weights.h5")
-    model.optimizer.iterations.assign(7)
-    model.load_weights(tmp_path / "backup.weights.h5")
-    assert model.optimizer.iterations == 1
+    for save in (keras.Model.save_weights, keras.saving.save_weights):
+        save(model, tmp_path / "backup.weights.h5")
+        model.optimizer.iterations.assign(7)
+        model.load_weights(tmp_path / "backup.weights.h5")
+        assert model.optimizer.iterations == 1
 
 
 @pytest.mark.slow

@@ -86,6 +86,14 @@ def test_convert_writes_files_that_load_reads(forks, tmp_path):
     assert kd.load(tmp_path / "d.keras").image_size == (8, 16)
     np.testing.assert_array_equal(kd.load(tmp_path / "d.keras").head.kernel, model.head.kernel)
 
+    tokens = "--change_tokens"
+    assert convert("a.keras", "plain.safetensors", tokens).returncode == 0
+    plain = kd.load(tmp_path / "plain.safetensors")
+    assert not plain.distilled
+    np.testing.assert_array_equal(plain.norm.gamma, model.norm.gamma)
+    assert convert("plain.safetensors", "back.keras", variant, tokens).returncode == 0
+    assert kd.load(tmp_path / "back.keras").distilled
+
     for done, message in (
         (convert("a.keras", "b.safetensors"), "b.safetensors exists"),
         (convert("a.keras", "b.safetensors/e.keras"), "cannot write"),
