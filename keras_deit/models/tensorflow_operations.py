@@ -105,7 +105,8 @@ def layer_norm(x, scale, shift, epsilon):
 
         return _layer_norm(x, scale, shift, epsilon), gradients
 
-    return normalize(x, scale, shift)
+    # Of a variable TensorFlow would want the gradient in another way.
+    return normalize(x, tf.convert_to_tensor(scale), tf.convert_to_tensor(shift))
 
 
 @compiled
