@@ -10,9 +10,15 @@ import keras
 from keras import ops
 
 IN_TENSORFLOW = keras.backend.backend() == "tensorflow"
+WIDE = 128  # numbers in a row, from which on calling XLA costs less than it saves
 
 if IN_TENSORFLOW:
     from keras_deit.models import tensorflow_operations
+
+
+def _is_compiled(x, training):
+    """Whether XLA compiles an operation on the rows of ``x`` by itself."""
+    return IN_TENSORFLOW and training and x.shape[-1] >= WIDE
 
 
 def dense(x, kernel, bias, training):
@@ -52,7 +58,7 @@ def dense_tiles(images, kernel, bias):
 
 def gelu(x, training):
     """The exact GELU, x times the standard normal distribution function of x."""
-    if training and IN_TENSORFLOW:
+    if _is_compiled(x, training):
         return tensorflow_operations.gelu(x)
     return ops.gelu(x, approximate=False)
 
@@ -63,7 +69,7 @@ def attention_weights(scores, scale, training):
     Returns:
         A tensor of the shape of ``scores``: float32, or in training the dtype of ``scores``.
     """
-    if training and IN_TENSORFLOW:
+    if _is_compiled(scores, training):
         return tensorflow_operations.attention_weights(scores, scale)
     weights = ops.softmax(ops.cast(scores, "float32") * scale)
     return ops.cast(weights, scores.dtype) if training else weights
@@ -82,6 +88,6 @@ def layer_norm(x, scale, shift, epsilon, training):
     Returns:
         A tensor of the shape and dtype of ``x``.
     """
-    if training and IN_TENSORFLOW:
+    if _is_compiled(x, training):
         return tensorflow_operations.layer_norm(x, scale, shift, epsilon)
     return ops.cast(ops.layer_normalization(x, scale, shift, -1, epsilon), x.dtype)
