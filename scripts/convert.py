@@ -7,7 +7,7 @@ from scripts import command
 from absl import flags
 
 import keras_deit as kd
-from keras_deit.utils.files import atomic_write
+from keras_deit.utils.files import atomic_write, atomic_write_hdf5
 from keras_deit.weights.loading import has_distillation_token
 
 MODEL = flags.DEFINE_string("model", None, "A published name or a file.", required=True)
@@ -38,9 +38,10 @@ def main():
         fields["distilled"] = not has_distillation_token(MODEL.value, VARIANT.value)
     model = kd.load(MODEL.value, VARIANT.value, change_tokens=TOKENS.value, **fields)
 
-    writers = {".keras": model.save, ".h5": model.save_weights}
-    if output.suffix in writers:
-        atomic_write(output, writers[output.suffix])
+    if output.suffix == ".keras":
+        atomic_write(output, model.save)
+    elif output.suffix == ".h5":
+        atomic_write_hdf5(output, model.save_weights)
     else:
         kd.save_pretrained(model, output)
     print(f"{MODEL.value}: {model.count_params():,} parameters -> {output}")

@@ -1,6 +1,7 @@
 """``ImageClassifier``: what DeiT, RegNetY and any further model family share."""
 
 import inspect
+import os
 from typing import ClassVar
 
 import keras
@@ -12,6 +13,7 @@ from keras_deit.distillation.trainer import DistillationTrainer
 from keras_deit.models.lora import adapter_settings, enable_adapters, keep_adapters
 from keras_deit.models.policies import model_policy, own_policy
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.files import atomic_write, atomic_write_hdf5
 from keras_deit.utils.keras_private import make_rematerializable
 from keras_deit.utils.validation import class_name_tuple, keras_arguments, positive_integers
 
@@ -154,6 +156,31 @@ class ImageClassifier(DistillationTrainer, keras.Model):
             names = [name for name in names if name != "optimizer"]
         return names
 
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """Keras' own, without the optimizer's state. A ``.keras`` file is written atomically.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        options = {"overwrite": overwrite, "zipped": zipped, **kwargs}
+        keras_save = super().save
+        if _writes_one_file(filepath, ".keras", overwrite):
+            atomic_write(filepath, lambda partial: keras_save(partial, **options))
+        else:
+            keras_save(filepath, **options)
+
+    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
+        """Keras' own, with LoRA adapters merged, for any model of this shape. A ``.weights.h5``
+        file is written atomically.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if max_shard_size is None and _writes_one_file(filepath, ".weights.h5", overwrite):
+            atomic_write_hdf5(filepath, super().save_weights)
+        else:
+            super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+
     def export(
         self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
     ):
@@ -213,3 +240,10 @@ class ImageClassifier(DistillationTrainer, keras.Model):
             arguments |= {parameter.name: parameter.default for parameter in named}
 
         return arguments
+
+
+def _writes_one_file(filepath, suffix, overwrite):
+    """Whether Keras, asked to save to ``filepath``, writes one local file without a question."""
+    is_local = isinstance(filepath, (str, os.PathLike)) and "://" not in str(filepath)
+    is_named = str(filepath).endswith(suffix)
+    return is_local and is_named and (overwrite or not os.path.exists(filepath))

@@ -8,7 +8,7 @@ import numpy as np
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import FAMILIES, family_names
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.files import atomic_write, atomic_write_json
+from keras_deit.utils.files import atomic_write_json, atomic_write_safetensors
 from keras_deit.weights.descriptions import METADATA
 from keras_deit.weights.names import readers
 
@@ -37,9 +37,6 @@ def save_pretrained(model, path):
         ...     sorted(os.listdir(folder + "/digits"))
         ['config.json', 'model.safetensors']
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
     if not isinstance(model, ImageClassifier):
         raise UserError(f"{type(model).__name__}: expected a {family_names()} to save")
 
@@ -60,12 +57,9 @@ def save_pretrained(model, path):
     # transformers requires the format's name.
     metadata = {"format": "pt", METADATA: json.dumps(description)}
 
-    try:
-        atomic_write(path, lambda partial: save_file(tensors, partial, metadata))
-        if is_folder:  # last, as it makes the folder one that others read
-            atomic_write_json(path.with_name("config.json"), config)
-    except SafetensorError as error:  # for a full disk, for example
-        raise UserError(f"cannot write {path}: {error}") from error
+    atomic_write_safetensors(path, tensors, metadata)
+    if is_folder:  # last, as it makes the folder one that others read
+        atomic_write_json(path.with_name("config.json"), config)
 
 
 def _timm_config(model):
