@@ -406,6 +406,16 @@ def _(model, folder):
     return features.predict(IMAGES, verbose=0), model.head_features(IMAGES)
 
 
+@use("a functional model of images of any size", has_plain=False)
+def _(model, folder):
+    images = keras.Input((None, None, 3))
+    wrapped = keras.Model(images, model(images))
+    assert wrapped.output_shape == (None, 5)
+    with pytest.raises(kd.UserError, match=r"images of shape .*: expected"):
+        wrapped(np.zeros((4, SIDE, 2 * SIDE, 3), "float32"))
+    return wrapped.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0)
+
+
 @use("gradients of the images", backends=frozenset({"tensorflow"}))
 def _(model, folder):
     images = tf.constant(IMAGES)

@@ -62,11 +62,18 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
     def train_step(self, data):
         """One update with the gradients of the whole batch's mean loss."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        images = with_static_shape(images, labels, self.image_size)
         self.check_weights(weights, replicas.count() * self.accumulate)
-        images = self._checked(images)
+        checked = self._checked(with_static_shape(images, labels, self.image_size))
 
-        batch_images = replicas.total(image_count(images, weights))
+        # If images are checked at run time, all else waits for it, and for the other replicas: a
+        # batch that is refused changes nothing. XLA runs all of a step or nothing.
+        waits = checked is not images and not self.jit_compile
+        with tf.control_dependencies([checked] if waits else []):
+            batch_images = replicas.total(image_count(checked, weights))
+        with tf.control_dependencies([batch_images] if waits else []):
+            return self._step(checked, labels, weights, batch_images)
+
+    def _step(self, images, labels, weights, batch_images):
         state = [] if weights is None else self._state()
         gradients = self._differentiate(images, labels, weights, batch_images)
 

@@ -190,8 +190,25 @@ class DeiT(ImageClassifier):
 
         return ops.stack(maps, axis=1)
 
+    def compute_output_spec(self, images, *args, **kwargs):
+        """Keras' own, of images of this size if it is not known: ``keras.Input((None, None, 3))``.
+        When images of another size come, the call refuses them."""
+        known = (*self.image_size, 3)
+        sides = images.shape[1:]
+        if isinstance(images, keras.KerasTensor) and len(sides) == 3 and None in sides:
+            sides = [side or other for side, other in zip(sides, known, strict=True)]
+            images = keras.KerasTensor((images.shape[0], *sides), images.dtype)
+        return super().compute_output_spec(images, *args, **kwargs)
+
     def _embed(self, images):
         images = with_static_shape(images, None, self.image_size)
+        if isinstance(images, keras.KerasTensor) and None in images.shape[1:]:
+            height, width = self.image_size
+            raise UserError(
+                f"images of unknown size: expected keras.Input(({height}, {width}, 3)), which the"
+                " model is built for"
+            )
+
         # Without this, images with as many patches in another shape would pass silently.
         if tuple(images.shape[1:]) != (*self.image_size, 3):
             raise UserError(

@@ -1,5 +1,8 @@
 """The strategies that a recipe trains on, and what they refuse."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ import tensorflow as tf
 
 import keras_deit as kd
 from keras_deit.distribution import Strategy, replicas, strategies
-from tests.conftest import recipe
+from tests.conftest import ROOT, recipe
 
 
 class Tpu:
@@ -169,6 +172,49 @@ def test_a_batch_that_does_not_divide_into_micro_batches_is_refused(tiny, jit_co
         tiny.fit(batches, shuffle=False, verbose=0)
     with pytest.raises(kd.UserError, match=message):
         tiny.train_on_batch(images, labels)
+
+
+REFUSED = """
+from keras_deit.distribution import Strategy
+
+with Strategy({strategy!r}).scope():
+    from tests.distribution import test_strategies
+
+    test_strategies.check_a_refused_batch_changes_nothing()
+"""
+
+
+def check_a_refused_batch_changes_nothing():
+    model = kd.DeiT((24, 16), 8, 12, 1, 3, num_classes=5, drop_path=0.3)
+    model.compile("adamw", kd.loss(), accumulate=2, jit_compile=False)
+    images, labels = np.zeros((7, 24, 16, 3), "float32"), np.eye(5, dtype="float32")[[0] * 7]
+    spec = tf.TensorSpec((None, 24, 16, 3)), tf.TensorSpec((None, 5))
+
+    def batches(rows):
+        return tf.data.Dataset.from_generator(
+            lambda: iter([(images[:rows], labels[:rows])]), output_signature=spec
+        )
+
+    def state():
+        return [np.array(variable) for variable in (*model.variables, *model.optimizer.variables)]
+
+    # Of 7 images, one of two replicas gets 4, which divide.
+    model.fit(batches(4), shuffle=False, verbose=0)
+    before = state()
+    for rows in (7, 3):
+        with pytest.raises(kd.UserError, match="does not divide into 2 micro-batches"):
+            model.fit(batches(rows), shuffle=False, verbose=0)
+    for one, other in zip(before, state(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["single", "mirrored"])
+def test_a_refused_batch_changes_nothing(strategy):
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300}
+    code = REFUSED.format(strategy=strategy)
+    process = subprocess.run([sys.executable, "-W", "ignore", "-c", code], **options)
+    assert not process.returncode, process.stderr[-2000:]
 
 
 def test_a_batch_smaller_than_the_number_of_replicas_is_refused(tiny, monkeypatch):

@@ -67,7 +67,9 @@ def test_a_wrong_size_is_found_while_running(compiled):
         compiled.fit(dataset(SIZES, images=np.zeros((8, 32, 32, 3), "float32")), verbose=0)
 
 
-def test_a_functional_model_of_any_size_gives_the_models_outputs(tiny):
+def test_features_of_an_unknown_size_are_refused_in_one_line(tiny):
     images = keras.Input((None, None, 3))
-    wrapped = keras.Model(images, tiny(images))
-    np.testing.assert_allclose(wrapped(IMAGES), tiny(IMAGES), atol=1e-6)
+    message = r"images of unknown size: expected keras.Input\(\(24, 16, 3\)\)"
+    with pytest.raises(kd.UserError, match=message) as error:
+        tiny.head_features(images)
+    assert "\n" not in str(error.value)
