@@ -26,7 +26,8 @@ TORCH_BACKEND = ("distillation/torch_trainer.py", "utils/torch_private.py")
 TORCH_IN_FUNCTIONS = (
     "weights/torch_files.py",  # .pth files
     "utils/gradients.py",
-    "tools/benchmarks.py",  # timm, to compare with
+    "tools/benchmarks.py",
+    "tools/contenders.py",  # timm, to compare with
 )
 IMPORT_TORCH = (*TORCH_BACKEND, *TORCH_IN_FUNCTIONS)
 

@@ -74,23 +74,27 @@ def _keras_deit(settings):
     """``keras_deit`` on the backend of KERAS_BACKEND."""
     import keras
 
-    import keras_deit as kd
+    from keras_deit.configs.recipes import RECIPES
+    from keras_deit.distillation import Distillation
+    from keras_deit.evaluation.inference import predictor
+    from keras_deit.models.factory import build
+    from keras_deit.training import loss, optimizer
 
     inference = settings.mode == "inference"
     policies = {"float32": "float32", "bfloat16": "bfloat16" if inference else "mixed_bfloat16"}
     keras.config.set_dtype_policy(policies[settings.precision])
-    model = kd.build(settings.variant, drop_path=DROP_PATH)
+    model = build(settings.variant, drop_path=DROP_PATH)
     images, labels = _batch(settings, model.image_size)
 
     if inference:
-        predict = kd.evaluation.predictor(model)
+        predict = predictor(model)
         return _repeated(lambda: predict(images))
 
-    recipe = dataclasses.replace(kd.RECIPES["deit_small"], variant=settings.variant)
+    recipe = dataclasses.replace(RECIPES["deit_small"], variant=settings.variant)
     model.compile(
-        kd.optimizer(recipe, steps_per_epoch=1000),
-        kd.loss(recipe),
-        distillation=kd.Distillation(None, kind="label") if model.distilled else None,
+        optimizer(recipe, steps_per_epoch=1000),
+        loss(recipe),
+        distillation=Distillation(None, kind="label") if model.distilled else None,
         jit_compile={"graph": False, "xla": True, "auto": "auto"}[settings.compiler],
     )
     return lambda steps: model.fit(

@@ -128,7 +128,7 @@ def _compare(settings, rounds):
     finally:
         for contender in contenders:
             contender.process.kill()
-            contender.process.wait()
+            contender.process.communicate()
     return contenders
 
 
@@ -170,6 +170,7 @@ def _ask(contender, line):
 def _finish(contender):
     contender.process.stdin.close()
     contender.peak = float(contender.process.stdout.readline().split()[1])
+    contender.process.stdin = None  # so that nothing writes to it any more
 
 
 def _table(contenders):
