@@ -9,7 +9,7 @@ from keras_deit.distillation.trainer import fuse
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.deit_layers import EPSILON, Block, PatchEmbedding, TokenEmbedding
 from keras_deit.models.dropout import Dropout
-from keras_deit.models.lora import Dense
+from keras_deit.models.keras_layers import Dense, LayerNormalization
 from keras_deit.models.policies import build_layer
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.validation import (
@@ -117,7 +117,7 @@ class DeiT(ImageClassifier):
             for i, rate in enumerate(rates)
         ]
 
-        self.norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="norm", dtype=policy)
+        self.norm = LayerNormalization(epsilon=EPSILON, name="norm", dtype=policy)
         self.head = self._head("head")
         self.head_dist = self._head("head_dist") if distilled else None
 
@@ -172,7 +172,7 @@ class DeiT(ImageClassifier):
 
         for block in self.blocks:
             x = block(x, training=training)
-        return self.norm(x)
+        return self.norm(x, training=training)
 
     def head_features(self, images):
         tokens = 1 + self.distilled

@@ -39,7 +39,7 @@ class DropPath(keras.layers.Layer):
         # One number per image; each replica draws different numbers.
         keep = uniform(ops.shape(x)[0], self.seeds.next(), replicas.index()) >= self.rate
         keep = ops.reshape(ops.cast(keep, x.dtype), (-1,) + (1,) * (len(x.shape) - 1))
-        return x * keep / (1 - self.rate)
+        return x * (keep / (1 - self.rate))
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -1,6 +1,5 @@
 """LoRA adapters (Hu et al., 2021, arXiv 2106.09685): kept in files, or merged into kernels."""
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -42,23 +41,6 @@ class Adaptable:
         super().load_own_variables(store)
         if start is not None:
             self.lora_kernel_a.assign(start)
-
-
-# Keras names some groups of a .weights.h5 file by these classes: they keep the names of Keras'.
-
-
-@keras.saving.register_keras_serializable("keras_deit")
-class Dense(Adaptable, keras.layers.Dense):
-    """Keras' dense layer, whose LoRA adapter can be saved."""
-
-    def quantize(self, mode=None, type_check=True, config=None):
-        # Keras' own refuses subclasses, as they may compute something else. This one does not.
-        super().quantize(mode, type_check=False, config=config)
-
-
-@keras.saving.register_keras_serializable("keras_deit")
-class Conv2D(Adaptable, keras.layers.Conv2D):
-    """Keras' convolution, whose LoRA adapter can be saved."""
 
 
 def keep_adapters(model, keep):

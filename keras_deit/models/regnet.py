@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.models.base import ImageClassifier
-from keras_deit.models.lora import Dense
+from keras_deit.models.keras_layers import Dense
 from keras_deit.models.policies import build_layer
 from keras_deit.models.regnet_layers import YBlock, batch_norm, conv, padding
 from keras_deit.utils.errors import UserError

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_deit.distribution import replicas
-from keras_deit.models.lora import Conv2D, Dense
+from keras_deit.models.keras_layers import Conv2D, Dense
 from keras_deit.models.policies import build_layer
 
 

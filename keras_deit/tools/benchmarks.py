@@ -20,8 +20,8 @@ from keras_deit.data.seeding import VIEW, generator
 from keras_deit.data.transforms import training_view
 from keras_deit.exports import export, table
 from keras_deit.models.factory import build
+from keras_deit.tools.contenders import import_timm
 from keras_deit.utils import tables
-from keras_deit.utils.errors import UserError
 from keras_deit.weights import save_pretrained
 
 PHOTOGRAPHS = 384  # of 500x375 pixels
@@ -177,21 +177,11 @@ def write_photographs(folder):
 
 def _timm_transform():
     """timm's published training augmentation, a function of a Pillow image."""
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(
-            "timm is needed for the comparison and is not installed: pip install timm"
-        ) from error
-
-    # timm imports torchvision, whose compiled operators a CPU-only torch may lack: declare them.
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    from timm.data import create_transform
+    timm = import_timm()
+    import torch
 
     torch.set_num_threads(1)
-    transform = create_transform(
+    return timm.data.create_transform(
         IMAGE_SIZE,
         is_training=True,
         auto_augment="rand-m9-mstd0.5-inc1",
@@ -201,8 +191,6 @@ def _timm_transform():
         mean=MEAN,
         std=STD,
     )
-    transform.library = library  # the declarations end with this object
-    return transform
 
 
 def _cpu_times(files, timm_transform):

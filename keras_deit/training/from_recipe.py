@@ -20,7 +20,6 @@ from keras_deit.weights import describe, load
 from keras_deit.weights.hub import download
 from keras_deit.weights.names import variables
 
-LARGE = 1_000_000  # parameters, from which on XLA is worth its compilation on a CPU too
 HEADS = ("head.", "head_dist.")  # how the names of the heads' variables begin
 
 
@@ -257,17 +256,14 @@ def _compile(recipe, model, teacher, steps_per_epoch):
 
 
 def _jit_compile(recipe, model):
-    """Whether XLA compiles the training step: True, False, or Keras' "auto"."""
-    on_jax = keras.backend.backend() == "jax"
+    """Whether XLA compiles the training step: True, False, or "auto", the model's own choice."""
+    if recipe.jit_compile == "auto":
+        return "auto"
 
     # Models with batch statistics, for which gradients of micro-batches do not add up, exchange
     # them between replicas inside the forward pass, which XLA cannot compile.
+    on_jax = keras.backend.backend() == "jax"
     possible = on_jax or replicas.count() == 1 or model.supports_accumulation
     if recipe.jit_compile == "true" and not possible:
         raise UserError("jit_compile=true: expected auto for a RegNetY on several replicas")
-
-    if recipe.jit_compile != "auto":
-        return recipe.jit_compile == "true"
-    if recipe.run_eagerly or not possible:
-        return False
-    return True if on_jax or model.count_params() >= LARGE else "auto"
+    return recipe.jit_compile == "true"
