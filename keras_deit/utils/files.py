@@ -8,6 +8,7 @@ import pathlib
 import shutil
 
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.names import printable
 
 PARTIAL = ".partial-"  # what temporary files begin with; a killed process leaves them
 
@@ -58,7 +59,8 @@ def _mode_of_new_file(path):
 
 
 def atomic_write_text(path, text):
-    """``atomic_write`` of a str, in UTF-8."""
+    """``atomic_write`` of a str, in UTF-8, as ``printable`` gives it."""
+    text = printable(text)
     atomic_write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
