@@ -10,6 +10,7 @@ import pathlib
 import shutil
 
 from keras_deit.utils.errors import UserError, reason
+from keras_deit.utils.names import printable
 from keras_deit.utils.paths import expand_home
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, over the quota, over the file limit
@@ -80,7 +81,8 @@ def _mode_of_new_file(path):
 
 
 def atomic_write_text(path, text):
-    """``atomic_write`` of a str, in UTF-8."""
+    """``atomic_write`` of a str, in UTF-8, as ``printable`` gives it."""
+    text = printable(text)
     atomic_write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 

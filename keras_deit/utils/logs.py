@@ -21,9 +21,6 @@ class _StandardOutput(logging.StreamHandler):
         super().__init__(sys.stdout)
         self.setFormatter(logging.Formatter("%(message)s"))
 
-    def format(self, record):
-        return printable(super().format(record))
-
     stream = property(lambda self: sys.stdout, lambda self, _: None)
 
 
@@ -38,7 +35,8 @@ def set_up():
 
 def info(message):
     """Prints a line."""
-    logger.info("%s", message)
+    # Any handler can write it, also one that knows only valid Unicode.
+    logger.info("%s", printable(message))
 
 
 def verbose():

@@ -1,4 +1,5 @@
 import io
+import struct
 import warnings
 
 import cv2
@@ -104,6 +105,15 @@ def test_16_bit_grays_of_other_files():
 
     big_endian = encoded(Image.fromarray(GRAYS.astype(">u2")), "TIFF")
     np.testing.assert_array_equal(decode(big_endian)[..., 2], GRAYS >> 8)
+
+
+def test_12_bit_grays_of_a_tiff():
+    pixels = bytes([0xFF, 0xF8, 0x0F])  # 4095 and 2063
+    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 110), (277, 1), (279, 3)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    assert len(data) == 110
+    assert decode(data + pixels)[0, :, 0].tolist() == [255, 128]
 
 
 def test_16_bit_colors_are_pillows():
