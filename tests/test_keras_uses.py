@@ -399,6 +399,14 @@ def _(model, folder):
     return result, keras.saving.load_model(folder / "outer.keras").predict(IMAGES, verbose=0)
 
 
+@use("each frame of a video")
+def _(model, folder):
+    frames = keras.Input((3, SIDE, SIDE, 3))
+    outer = keras.Model(frames, keras.layers.TimeDistributed(model)(frames))
+    result = outer.predict(IMAGES.reshape(4, 3, SIDE, SIDE, 3), verbose=0)
+    return result, model.predict(IMAGES, verbose=0)
+
+
 @use("feature extraction", has_plain=False)
 def _(model, folder):
     images = keras.Input((SIDE, SIDE, 3))

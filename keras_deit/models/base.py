@@ -97,6 +97,14 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         """The output of the last block, normalized or pooled as the heads need it."""
         raise NotImplementedError
 
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], self.num_classes
+
+    def compute_output_spec(self, images, *args, **kwargs):
+        """The shape and dtype that a call gives, by calling it. Keras would derive them from
+        ``compute_output_shape``, whatever a subclass does and whichever images it refuses."""
+        return keras.Operation.compute_output_spec(self, images, *args, **kwargs)
+
     def head_features(self, images):
         """What the heads see in inference, float32 (batch, width).
 
