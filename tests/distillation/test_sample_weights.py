@@ -2,7 +2,6 @@
 device, on TensorFlow's replicas and workers and on JAX's devices, in separate processes."""
 
 import functools
-import subprocess
 import sys
 
 import keras
@@ -10,8 +9,8 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
-from tests.conftest import ROOT, recipe
-from tests.programs import engines
+from tests.conftest import recipe
+from tests.programs.clusters import environments, run_together
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 24, 24, 3)).astype("float32")
 CLASSES = np.arange(8) % 5
@@ -145,20 +144,13 @@ def test_an_empty_micro_batch_adds_nothing():
 @pytest.mark.parametrize("name", TWO_DEVICES)
 def test_zero_weights_add_nothing_on_two_devices(name, tmp_path):
     strategy, backend, devices, count = TWO_DEVICES[name]
-    addresses = [f"localhost:{port}" for port in engines.free_ports(count)]
     paths = [f"{tmp_path}/{index}.npz" for index in range(count)]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(strategy=strategy, path=path)],
-            cwd=ROOT,
-            env=engines.environment(backend, devices, addresses, index),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index, path in enumerate(paths)
+    commands = [
+        ([sys.executable, "-c", PROGRAM.format(strategy=strategy, path=path)], environ)
+        for path, environ in zip(paths, environments(backend, devices, count), strict=True)
     ]
-    errors = [process.communicate(timeout=300)[1] for process in started]
-    assert not any(process.returncode for process in started), errors[0][-2000:]
+    for process in run_together(commands, timeout=300):
+        assert not process.returncode, process.stderr[-2000:]
 
     # The steps are those of one device with the joined batch.
     expected = steps_of_one_device()
