@@ -69,6 +69,11 @@ class DistillationTrainer(BackendTrainer, TrainerHooks):
             self.accumulate = accumulate
             super().compile(*args, **kwargs)
 
+            if distillation is not None and self.loss is None:
+                raise UserError(
+                    "distillation without a loss of the labels: give compile a loss, such as"
+                    " keras_deit.loss()"
+                )
             if replicas.count() > 1:
                 _check_replicas(self)
             if replicas.count() * accumulate > 1 and _reduction(self) in ("sum", "none", None):

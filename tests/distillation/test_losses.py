@@ -204,8 +204,14 @@ def test_a_subclass_with_its_own_call_trains_through_it():
         student.compile("sgd", kd.loss(), distillation=kd.Distillation(teacher()))
 
 
+def test_distillation_without_a_loss_is_refused(tiny):
+    """On JAX Keras would train on a loss of zero."""
+    with pytest.raises(kd.UserError, match="distillation without a loss of the labels"):
+        tiny.compile("sgd", distillation=kd.Distillation(teacher()))
+
+
 def test_a_teacher_with_softmax_distills_hard_but_not_soft(tiny):
-    tiny.compile("sgd", distillation=kd.Distillation(teacher(softmax=True)))
+    tiny.compile("sgd", kd.loss(), distillation=kd.Distillation(teacher(softmax=True)))
     with pytest.raises(kd.UserError, match="ends in a softmax"):
         tiny.compile("sgd", distillation=kd.Distillation(teacher(softmax=True), "soft"))
 
