@@ -1,4 +1,4 @@
-"""One library's model in a process of its own, which ``model_benchmark.py`` starts and times.
+"""One library's model in a separate process, which ``model_benchmark.py`` starts and times.
 
 The process builds its model, takes a first step, prints how many seconds both took, and then waits:
 for each line of its input it takes as many steps as the line says, and prints their seconds. At the

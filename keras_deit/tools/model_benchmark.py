@@ -61,7 +61,7 @@ class Contender:
 def model(variant=VARIANT, batch=16, rounds=ROUNDS, output=None, only=()):
     """Prints images per second of inference and training in float32 and bfloat16.
 
-    Each contender is a process of its own. They take their rounds in turn, so that a slow minute of
+    Each contender is a separate process. They take their rounds in turn, so that a slow minute of
     the machine is one for all. A ratio is that of medians over rounds, and in parentheses the
     lowest and highest ratio of a round.
 

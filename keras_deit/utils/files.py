@@ -57,7 +57,7 @@ def one_line_errors_of(path):
     except UserError:
         raise
     except Exception as error:
-        # Libraries in other languages raise types of their own, with the system's text in them.
+        # Libraries in other languages raise other types, with the system's text in them.
         numbers = [
             n for n in FULL if n == getattr(error, "errno", None) or os.strerror(n) in str(error)
         ]
@@ -154,7 +154,7 @@ def locked(path):
     The operating system releases the lock when the process that holds it ends, however it ends.
 
     Args:
-        path: a file for the lock alone, which stays; its folders are made.
+        path: a file only for the lock, which stays; its folders are made.
 
     Raises:
         UserError: ``path`` cannot be written.

@@ -89,7 +89,7 @@ def test_files_of_models_around_one_with_lora(tmp_path):
     plain.load_weights(tmp_path / "outer.weights.h5")
     np.testing.assert_allclose(plain(IMAGES), logits, atol=1e-5)
 
-    # The config of the layers alone does not describe their adapters, so that these are merged.
+    # The config of only the layers does not describe their adapters, so that these are merged.
     features = keras.Model(images, model.head_features(images))
     features.save(tmp_path / "features.keras")
     again = keras.saving.load_model(tmp_path / "features.keras")
