@@ -42,6 +42,7 @@ class Conv2D(Adaptable, keras.layers.Conv2D):
             side > 1
             and self.kernel_size == self.strides == (side, side)
             and self.use_bias
+            and side * side * inputs.shape[-1] >= operations.WIDE
             and not any(size % side for size in inputs.shape[1:3])
         )
 

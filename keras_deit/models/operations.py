@@ -10,14 +10,14 @@ import keras
 from keras import ops
 
 IN_TENSORFLOW = keras.backend.backend() == "tensorflow"
-WIDE = 128  # numbers in a row, from which on calling XLA costs less than it saves
+WIDE = 192  # numbers in a row, DeiT-Ti's, from which on the forms for training save time
 
 if IN_TENSORFLOW:
     from keras_deit.models import tensorflow_operations
 
 
-def _is_compiled(x, training):
-    """Whether XLA compiles an operation on the rows of ``x`` by itself."""
+def _in_training_form(x, training):
+    """Whether an operation on the rows of ``x`` has the form of ``tensorflow_operations.py``."""
     return IN_TENSORFLOW and training and x.shape[-1] >= WIDE
 
 
@@ -32,7 +32,7 @@ def dense(x, kernel, bias, training):
     """
     if not IN_TENSORFLOW:
         return ops.matmul(x, kernel) + bias
-    return tensorflow_operations.dense(x, kernel, bias, training)
+    return tensorflow_operations.dense(x, kernel, bias, _in_training_form(x, training))
 
 
 def dense_tiles(images, kernel, bias):
@@ -58,7 +58,7 @@ def dense_tiles(images, kernel, bias):
 
 def gelu(x, training):
     """The exact GELU, x times the standard normal distribution function of x."""
-    if _is_compiled(x, training):
+    if _in_training_form(x, training):
         return tensorflow_operations.gelu(x)
     return ops.gelu(x, approximate=False)
 
@@ -69,7 +69,7 @@ def attention_weights(scores, scale, training):
     Returns:
         A tensor of the shape of ``scores``: float32, or in training the dtype of ``scores``.
     """
-    if _is_compiled(scores, training):
+    if _in_training_form(scores, training):
         return tensorflow_operations.attention_weights(scores, scale)
     weights = ops.softmax(ops.cast(scores, "float32") * scale)
     return ops.cast(weights, scores.dtype) if training else weights
@@ -88,6 +88,6 @@ def layer_norm(x, scale, shift, epsilon, training):
     Returns:
         A tensor of the shape and dtype of ``x``.
     """
-    if _is_compiled(x, training):
+    if _in_training_form(x, training):
         return tensorflow_operations.layer_norm(x, scale, shift, epsilon)
     return ops.cast(ops.layer_normalization(x, scale, shift, -1, epsilon), x.dtype)

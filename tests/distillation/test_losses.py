@@ -249,7 +249,7 @@ def test_any_classifier_teaches_through_adapt(tiny):
 
 @pytest.mark.parametrize("adapted", [False, True])
 def test_a_teacher_gets_its_own_images_and_the_students_classes(adapted):
-    """The teacher's logits are those of the pixels it expects, in the student's order of classes."""
+    """The teacher's logits are those of the pixels it expects, in the student's class order."""
     half = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.25, 0.5))
     pixels = np.random.default_rng(0).random((2, 24, 16, 3)).astype("float32")
     images = (pixels - np.float32(half.mean)) / np.float32(half.std)

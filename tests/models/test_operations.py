@@ -13,8 +13,8 @@ WIDTH = operations.WIDE
 X = RNG.normal(size=(2, 5, WIDTH)).astype("float32")
 KERNEL = RNG.normal(size=(WIDTH, 4)).astype("float32")
 VECTORS = RNG.normal(size=(2, WIDTH)).astype("float32")
-IMAGES = RNG.normal(size=(2, 8, 12, 3)).astype("float32")
-TILES = RNG.normal(size=(4, 4, 3, 5)).astype("float32")
+IMAGES = RNG.normal(size=(2, 8, 12, 13)).astype("float32")
+TILES = RNG.normal(size=(4, 4, 13, 5)).astype("float32")
 
 # Name -> (operation(training, *inputs), inputs).
 OPERATIONS = {
