@@ -1,16 +1,12 @@
 """Sample weights: batches of zero weight, and the loss that is reported. The same checks run on one
 TensorFlow device, on replicas and on JAX, each of the last two in a process of its own."""
 
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 
 import keras_deit as kd
-from tests.conftest import ROOT, recipe
+from tests.conftest import recipe
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 24, 24, 3)).astype("float32")
 CLASSES = np.arange(8) % 5
@@ -85,13 +81,6 @@ def check_an_empty_micro_batch_adds_nothing():
         np.testing.assert_allclose(accumulated, direct, atol=1e-6)
 
 
-def run(code, backend):
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONWARNINGS": "ignore"}
-    options = {"capture_output": True, "text": True, "timeout": 300}
-    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, **options)
-    assert not process.returncode, process.stderr[-2000:]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_batch_of_zero_weight_changes_nothing(case):
@@ -104,9 +93,11 @@ def test_an_empty_micro_batch_adds_nothing():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_zero_weights_add_nothing_on_replicas_and_jax(backend):
+def test_zero_weights_add_nothing_on_replicas_and_jax(forks, backend):
     strategy = "mirrored" if backend == "tensorflow" else "single"
-    run(PROGRAM.format(strategy=strategy), backend)
+    arguments = ["-c", PROGRAM.format(strategy=strategy)]
+    done = forks.run(arguments, environ={"KERAS_BACKEND": backend})
+    assert not done.returncode, done.stderr[-2000:]
 
 
 def test_a_class_can_be_ignored_by_its_weight(tiny):

@@ -4,8 +4,6 @@ PyTorch if it is installed, take the same steps. Each engine has its own process
 
 import functools
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -43,13 +41,13 @@ PAIRS = list(itertools.combinations(INSTALLED, 2))
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(forks, tmp_path_factory):
     """The results of an engine by its name; each engine runs once."""
     folder = tmp_path_factory.mktemp("engines")
 
     @functools.cache
     def results_of(engine):
-        return engines.run(engine, ("adamw", "bfloat16", *MORE.get(engine, ())), folder)
+        return engines.run(forks, engine, ("adamw", "bfloat16", *MORE.get(engine, ())), folder)
 
     return results_of
 
@@ -110,25 +108,16 @@ def test_wrong_engines_fail_the_comparison(results, case):
     ],
     ids=["_maybe_symbolic_build", "_make_function"],
 )
-def test_keras_still_needs_our_overrides_for_several_workers(own, says):
+def test_keras_still_needs_our_overrides_for_several_workers(forks, own, says):
     """When one of these passes, Keras does it right, and our method of that name can go."""
     addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", PLAIN.format(own=own)],
-            env=engines.environment("tensorflow", 1, addresses, index),
-            **pipes,
-        )
-        for index in range(2)
-    ]
-    try:
-        texts = [process.communicate(timeout=120)[0] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert all(process.returncode for process in started)
-    assert any(says in text for text in texts), texts[0][-2000:]
+    started = []
+    for index in range(2):
+        environ = engines.environment("tensorflow", 1, addresses, index)
+        started.append(forks.start(["-c", PLAIN.format(own=own)], environ=environ))
+    done = [process.wait(120) for process in started]
+    assert all(each.returncode for each in done)
+    assert any(says in each.stderr for each in done), done[0].stderr[-2000:]
 
 
 def test_distance_is_the_largest_of_all_weights():

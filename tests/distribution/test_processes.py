@@ -1,8 +1,6 @@
 """Processes that train together. Each case has processes of its own."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ import tensorflow as tf
 import keras_deit as kd
 from keras_deit.distribution import Strategy, processes
 from keras_deit.utils.errors import ProcessLost
-from tests.conftest import ROOT, recipe
+from tests.conftest import recipe
 from tests.programs import engines
 
 MEET = """
@@ -61,38 +59,34 @@ except UserError as error:
     ("what", "says"),
     [("recipe", "not the same recipe in all 2"), ("folder", "not the same folder")],
 )
-def test_differing_processes_are_all_refused(tmp_path, what, says):
+def test_differing_processes_are_all_refused(forks, tmp_path, what, says):
     addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
     started = []
     for index in range(2):
         environ = engines.environment("tensorflow", 1, addresses, index)
-        argv = [sys.executable, "-c", DIFFER, what, str(tmp_path), str(index)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(argv, cwd=ROOT, env=environ, **pipes))
+        arguments = ["-c", DIFFER, what, str(tmp_path), str(index)]
+        started.append(forks.start(arguments, environ=environ))
     for process in started:
-        output, errors = process.communicate(timeout=120)
-        assert says in output, errors[-2000:]
+        done = process.wait(120)
+        assert says in done.stdout, done.stderr[-2000:]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("named", ["in the environment", "by Slurm"])
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_processes_join_and_merge_an_array(backend, named):
+def test_two_processes_join_and_merge_an_array(forks, backend, named):
     ports = engines.free_ports(2)
     addresses = [f"localhost:{port}" for port in ports] if named == "in the environment" else ["-"]
     started = []
     for index in range(2):
         environ = engines.environment(backend, 1, addresses, index)
         environ |= slurm(index, ports[0]) if named == "by Slurm" else {}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(
-            subprocess.Popen([sys.executable, "-c", MEET], cwd=ROOT, env=environ, **pipes)
-        )
+        started.append(forks.start(["-c", MEET], environ=environ))
     for index, process in enumerate(started):
-        output, errors = process.communicate(timeout=120)
-        assert not process.returncode, errors[-2000:]
+        done = process.wait(120)
+        assert not done.returncode, done.stderr[-2000:]
         rows, ones = [[np.pi] * 3], np.float32([0.1, 1.1]).tolist()  # to the last bit
-        assert json.loads(output.splitlines()[-1]) == [2, index, rows, ones]
+        assert json.loads(done.stdout.splitlines()[-1]) == [2, index, rows, ones]
 
 
 CLUSTER = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": %s}}'

@@ -1,14 +1,10 @@
 """Compiled inference."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 
 from keras_deit.evaluation import predictor
-from tests.conftest import ROOT
 from tests.programs import engines
 
 
@@ -65,9 +61,8 @@ for count in (3, 4, 1):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_images_are_split_over_two_devices(backend):
+def test_images_are_split_over_two_devices(forks, backend):
     """In a process of its own, whose CPU is two devices."""
     environ = engines.environment(backend, 2, ["-"], 0)
-    command = [sys.executable, "-c", SEVERAL_DEVICES]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    done = forks.run(["-c", SEVERAL_DEVICES], environ=environ)
     assert not done.returncode, done.stderr[-2000:]

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -12,7 +10,7 @@ import tensorflow as tf
 
 import keras_deit as kd
 from keras_deit.evaluation import scores
-from tests.conftest import ROOT, recipe
+from tests.conftest import recipe
 from tests.programs import engines
 
 LOGITS = np.zeros((4, 7), "float32")
@@ -245,28 +243,20 @@ print(json.dumps([process[1], {head: dataclasses.asdict(x) for head, x in result
 
 
 @pytest.mark.slow
-def test_two_processes_score_all_images(data_dir):
+def test_two_processes_score_all_images(forks, data_dir):
     keras.utils.set_random_seed(0)
     model = kd.build("deit_digits_distilled")
     expected = kd.evaluate(model, kd.data.evaluation(recipe("digits_none"), data_dir))
 
     addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
-    command = [sys.executable, "-c", EVALUATE, str(data_dir)]
-    started = [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=engines.environment("tensorflow", 1, addresses, index),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
+    started = []
+    for index in range(2):
+        environ = engines.environment("tensorflow", 1, addresses, index)
+        started.append(forks.start(["-c", EVALUATE, str(data_dir)], environ=environ))
     for process in started:
-        output, errors = process.communicate(timeout=120)
-        assert not process.returncode, errors[-2000:]
-        count, result = json.loads(output.splitlines()[-1])
+        done = process.wait(120)
+        assert not done.returncode, done.stderr[-2000:]
+        count, result = json.loads(done.stdout.splitlines()[-1])
         assert count == 2
         for head, score in expected.items():
             assert result[head] == pytest.approx(dataclasses.asdict(score), rel=1e-6)

@@ -6,17 +6,15 @@ clipping and a warm start, distillation, an uneven last batch. Each engine has i
 
 import contextlib
 import importlib.util
-import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
+from tests.forks import Forks
 from tests.programs.survive import cluster, free_ports
 
-ROOT = pathlib.Path(__file__).parents[2]
 ROWS, CLASSES = (15, 15, 9), 5  # of the batches: the last is smaller
 ENGINES = {  # kind, devices of each process, processes
     "one device": ("tensorflow", 1, 1),
@@ -41,30 +39,20 @@ CASES = {  # what differs from the recipe; epsilon is AdamW's
 }
 
 
-def run(engine, cases, folder):
-    """The results of an engine's processes: a dict of arrays for each."""
+def run(forks, engine, cases, folder):
+    """The results of an engine's processes, which ``Forks`` starts: a dict of arrays for each."""
     kind, devices, count = ENGINES[engine]
     output = pathlib.Path(folder) / engine
     addresses = [f"localhost:{port}" for port in free_ports(count)]
     started = []
     for index in range(count):
         environ = environment(backend_of(kind), devices, addresses, index)
-        # The many small programs of Keras are the same for all of them.
-        environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/cache"
-        argv = [
-            sys.executable,
-            "-m",
-            "tests.programs.engines",
-            f"{output} {index}.npz",
-            kind,
-            *cases,
-        ]
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        started.append(subprocess.Popen(argv, cwd=ROOT, env=environ, **options))
+        arguments = ["-m", "tests.programs.engines", f"{output} {index}.npz", kind, *cases]
+        started.append(forks.start(arguments, environ=environ))
     for process in started:
-        text, _ = process.communicate(timeout=600)
-        if process.returncode:
-            raise SystemExit(text[-3000:])
+        done = process.wait(600)
+        if done.returncode:
+            raise SystemExit(done.stderr[-3000:])
     return [dict(np.load(f"{output} {index}.npz")) for index in range(count)]
 
 
@@ -73,14 +61,9 @@ def backend_of(kind):
 
 
 def environment(backend, devices, addresses, index):
-    """The environment of process ``index`` of those at ``addresses``."""
+    """What is special in the environment of process ``index`` of those at ``addresses``."""
     return {
-        **os.environ,
         "KERAS_BACKEND": backend,
-        "PYTHONWARNINGS": "ignore",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         **cluster(backend, addresses, index),
     }
@@ -234,10 +217,10 @@ def table():
     cases = ["adamw", "bfloat16", "published"]
     print("| | " + " | ".join(cases) + " |")
     print("| --- |" + " ---: |" * len(cases), flush=True)
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+    with tempfile.TemporaryDirectory() as folder, Forks() as forks:
         firsts = {}
         for engine, (kind, *_) in ENGINES.items():
-            results = run(engine, cases, folder)[0]
+            results = run(forks, engine, cases, folder)[0]
             first = firsts.setdefault(backend_of(kind), results)
             cells = []
             for case in cases:  # each backend rounds bfloat16 in its own way

@@ -11,13 +11,6 @@ import keras_deit as kd
 from keras_deit.tools import ablation
 from keras_deit.utils import tables
 from tests.conftest import ROOT, TINY
-from tests.scripts.forks import Forks
-
-
-@pytest.fixture(scope="module")
-def forks():
-    with Forks(TF_CPP_MIN_LOG_LEVEL="3") as forks:  # the commands' default, not that of the tests
-        yield forks
 
 
 def run_as_from_a_shell(*words):
@@ -66,7 +59,7 @@ RUN = ("--recipe=digits_none", "--workdir=w")
     ],
 )
 def test_each_kind_of_mistake_ends_in_one_line(forks, arguments, message):
-    assert_one_line_error(forks.run(["scripts.train", *arguments]), message)
+    assert_one_line_error(forks.run(["-m", "scripts.train", *arguments]), message)
     assert not (ROOT / "w").exists()
 
 
@@ -77,7 +70,7 @@ def test_convert_writes_files_that_load_reads(forks, tmp_path):
 
     def convert(source, output, *more):
         paths = f"--model={tmp_path / source}", f"--output={tmp_path / output}"
-        return forks.run(["scripts.convert", *paths, *more])
+        return forks.run(["-m", "scripts.convert", *paths, *more])
 
     variant = "--variant=deit_digits_distilled"
     assert convert("a.keras", "b.safetensors").returncode == 0
@@ -102,7 +95,7 @@ def test_convert_writes_files_that_load_reads(forks, tmp_path):
 def test_help_lists_recipes_and_shared_flags(forks):
     def help_of(command):
         # absl breaks the line at dashes and columns, not at bars.
-        return "".join(forks.run([command, "--help"]).stdout.split())
+        return "".join(forks.run(["-m", command, "--help"]).stdout.split())
 
     assert f"<{'|'.join(kd.RECIPES)}>" in help_of("scripts.train")
     for command in ("scripts.export", "scripts.evaluate", "scripts.predict"):
@@ -113,7 +106,7 @@ def test_help_lists_recipes_and_shared_flags(forks):
 def test_a_run_prints_its_plan_and_its_scores(forks, tmp_path, data_dir):
     settings = [f"--set={setting}" for setting in (*TINY, "run_eagerly=true")]
     paths = f"--workdir={tmp_path / 'run'}", f"--data_dir={data_dir}"
-    done = forks.run(["scripts.train", "--recipe=digits_none", *paths, *settings])
+    done = forks.run(["-m", "scripts.train", "--recipe=digits_none", *paths, *settings])
     assert done.returncode == 0, done.stderr
     for text in ("90 training and 360 validation images", "3 x 2 epochs", "0.0046875 at 60"):
         assert text in done.stdout
