@@ -4,14 +4,22 @@ from scripts import command
 
 from absl import flags
 
-from keras_deit.tools import benchmarks
+from keras_deit.tools import benchmarks, model_benchmark
 
 BENCHMARKS = {
     "data": benchmarks.augmentation,
     "export": benchmarks.exporting,
     "load": benchmarks.loading,
+    "model": lambda: model_benchmark.model(
+        VARIANT.value, BATCH.value, ROUNDS.value, OUTPUT.value, tuple(ONLY.value)
+    ),
 }
 WHAT = flags.DEFINE_enum("what", None, list(BENCHMARKS), "What to measure.", required=True)
+VARIANT = flags.DEFINE_string("variant", model_benchmark.VARIANT, "model: a published DeiT.")
+BATCH = flags.DEFINE_integer("batch", 16, "model: images in a step.", 1)
+ROUNDS = flags.DEFINE_integer("rounds", model_benchmark.ROUNDS, "model: timed rounds.", 1)
+ONLY = flags.DEFINE_list("only", [], "model: parts of the names to measure, such as timm,auto.")
+OUTPUT = flags.DEFINE_string("output", None, "model: folder for Markdown, JSON and a bar chart.")
 
 
 def main():

@@ -10,23 +10,23 @@ from scripts import quiet
 from absl import app, flags
 
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.paths import expand_home
 
 
 def run(main, words=False):
     """Parses the flags and calls ``main``, with the arguments that are not flags if ``words``.
 
-    A wrong flag and a UserError end in one line and the error's exit code: 2, or 75 if the run is
-    saved and the same command resumes it. Ctrl-C ends in exit code 130.
+    A wrong flag ends in one line and exit code 2, a UserError in its own code, Ctrl-C in 130.
     """
     app.run(lambda rest: _run_main(main, rest[1:]), flags_parser=lambda argv: _parse(argv, words))
 
 
 def _parse(argv, words):
+    argv = ["=".join(map(expand_home, word.split("=", 1))) for word in argv]  # of --flag=~/path
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         _fail(" ".join(str(error).split()))
-
     if rest[1:] and not words:
         _fail(f"unexpected {rest[1]!r}: expected --flag=value")
     return rest

@@ -7,41 +7,41 @@ from scripts import command
 from absl import flags
 
 import keras_deit as kd
-from keras_deit.utils.files import atomic_write
+from keras_deit.utils.files import atomic_write, atomic_write_hdf5
+from keras_deit.weights.loading import has_distillation_token
 
-SUFFIXES = (".keras", ".weights.h5", ".safetensors")
 MODEL = flags.DEFINE_string("model", None, "A published name or a file.", required=True)
 OUTPUT = flags.DEFINE_string(
-    "output",
-    None,
-    "model.keras, model.weights.h5 or model.safetensors; or a folder in Hugging Face's layout.",
-    required=True,
+    "output", None, ".keras, .weights.h5 or .safetensors, or Hugging Face's folder.", required=True
 )
 VARIANT = flags.DEFINE_enum(
     "variant", None, list(kd.VARIANTS), "Variant of the weights in --model, if the file has none."
 )
 SIZE = flags.DEFINE_list("image_size", None, "New resolution: pixels, or height,width in pixels.")
-CLASSES = flags.DEFINE_integer("num_classes", None, "Number of classes, if not the variant's.")
+CLASSES = flags.DEFINE_integer("num_classes", None, "New heads for this number of classes.")
 TOKENS = flags.DEFINE_bool("change_tokens", False, "Convert distilled to plain or back.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing output.")
 
 
 def main():
     output = pathlib.Path(OUTPUT.value)
-    if output.suffix and not output.name.endswith(SUFFIXES):
+    if output.suffix and not output.name.endswith((".keras", ".weights.h5", ".safetensors")):
         raise kd.UserError(f"{output}: expected .keras, .weights.h5, .safetensors or a folder")
     if output.exists() and not OVERWRITE.value:
         raise kd.UserError(f"{output} exists: expected another name, or --overwrite")
     if output.is_dir() and output.suffix:
         raise kd.UserError(f"{output} is a folder: expected a file")
 
-    fields = {"image_size": SIZE.value and _image_size(), "num_classes": CLASSES.value}
-    fields = {name: value for name, value in fields.items() if value is not None}
+    fields = {"num_classes": CLASSES.value} if CLASSES.value else {}
+    fields |= {"image_size": _image_size()} if SIZE.value else {}
+    if TOKENS.value:
+        fields["distilled"] = not has_distillation_token(MODEL.value, VARIANT.value)
     model = kd.load(MODEL.value, VARIANT.value, change_tokens=TOKENS.value, **fields)
 
-    writers = {".keras": model.save, ".h5": model.save_weights}
-    if output.suffix in writers:
-        atomic_write(output, writers[output.suffix])
+    if output.suffix == ".keras":
+        atomic_write(output, model.save)
+    elif output.suffix == ".h5":
+        atomic_write_hdf5(output, model.save_weights)
     else:
         kd.save_pretrained(model, output)
     print(f"{MODEL.value}: {model.count_params():,} parameters -> {output}")
@@ -50,9 +50,9 @@ def main():
 def _image_size():
     try:
         size = tuple(map(int, SIZE.value))
+        return size if len(size) > 1 else size[0]
     except ValueError:
         raise kd.UserError(f"--image_size={','.join(SIZE.value)}: expected pixels") from None
-    return size if len(size) > 1 else size[0]
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ from scripts import command, model_flags
 from absl import flags
 
 import keras_deit as kd
-from keras_deit.data import images
+from keras_deit.configs.preprocessing import IMAGENET
+from keras_deit.data import datasets, images
 from keras_deit.evaluation.scores import table
 
 flags.adopt_module_key_flags(model_flags)  # for --help
 DATASET = flags.DEFINE_string("dataset", None, "TFDS name or folder:<path>.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS' datasets.")
-SPLIT = flags.DEFINE_string("split", "validation", "Split to score; imagenet_v2 has only test.")
+SPLIT = flags.DEFINE_string("split", None, "Split; default: validation, or all of a folder.")
 CROP = flags.DEFINE_float("crop", 0.875, "Center-crop ratio.", 0.05, 1)
 COLUMNS = {"imagenet2012": "imagenet", "imagenet2012_real": "real", "imagenet_v2": "v2"}
 
@@ -22,17 +23,15 @@ def main():
     if getattr(model, "image_size", None) not in (None, size):
         model = model_flags.load(image_size=size)
 
-    batches = images(DATASET.value, SPLIT.value, DATA_DIR.value, size, CROP.value)
-    classes = getattr(model, "num_classes", None) or model.output_shape[-1]
-    if batches.num_classes != classes:
-        raise kd.UserError(
-            f"the model has {classes} classes and the data {batches.num_classes}: expected the same"
-        )
-
+    preprocessing = getattr(model, "preprocessing", IMAGENET)
+    split = SPLIT.value or datasets.default_split(DATASET.value)
+    batches = images(
+        DATASET.value, split, DATA_DIR.value, size, CROP.value, preprocessing=preprocessing
+    )
     scores = kd.evaluate(model, batches, verbose=1)
     shape = "x".join(map(str, size))
     count = f"{batches.info.images:,}"
-    print(f"{count} images of {DATASET.value} {SPLIT.value}, {shape}, crop {CROP.value}")
+    print(f"{count} images of {DATASET.value} {split}, {shape}, crop {CROP.value}")
     print(table(scores))
     _print_published()
 

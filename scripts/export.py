@@ -5,6 +5,7 @@ from scripts import command, model_flags
 from absl import flags
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.exports import QUANTIZATIONS, sample_images, table
 
 flags.adopt_module_key_flags(model_flags)  # for --help
@@ -32,7 +33,8 @@ def main():
     size = getattr(model, "image_size", None) or (model_flags.IMAGE_SIZE.value or 224,) * 2
 
     def images(split, count):
-        return sample_images(DATASET.value, split, count, DATA_DIR.value, size, CROP.value)
+        args = DATASET.value, split, count, DATA_DIR.value, size, CROP.value
+        return sample_images(*args, preprocessing=getattr(model, "preprocessing", IMAGENET))
 
     report = kd.export(
         model,

@@ -1,6 +1,6 @@
 """Example for a device: python -m scripts.on_device --model=model.tflite photo.jpg
 
-It needs ai-edge-litert, numpy and Pillow alone: neither TensorFlow, Keras nor this package.
+It needs only ai-edge-litert, numpy and Pillow, not TensorFlow, Keras or this package.
 """
 
 import argparse
@@ -10,14 +10,32 @@ import zipfile
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from PIL import Image
+from PIL import Image, ImageOps
+
+
+def read(path, upright):
+    """An image file as 8-bit RGB, turned as its EXIF orientation says if ``upright``."""
+    with Image.open(path) as image:
+        if image.format == "EPS":
+            raise ValueError(f"{path}: a program, which is not executed: expected an image")
+        image.load()
+        if upright:
+            ImageOps.exif_transpose(image, in_place=True)
+
+    is_16_bit = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
+    if is_16_bit:  # of grays, as Pillow takes the high byte of colors itself
+        bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]  # 12 in some TIFFs
+        image = Image.fromarray((np.asarray(image) >> bits - 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"{path}: pixels of unknown range: expected 8 or 16 bits")
+    return image.convert("RGB")
 
 
 def preprocess(path, metadata):
     """An image file as the model's input, float32 (1, height, width, 3), as in evaluation."""
     height, width = map(int, metadata["image_size"].split("x"))
     mean, std = (np.float32(metadata[name].split(", ")) for name in ("mean", "std"))
-    image = Image.open(path).convert("RGB")
+    image = read(path, metadata["upright"] == "true")
 
     # The smallest size of the same aspect ratio whose center crop covers the input.
     least = [int(side / float(metadata["crop"])) for side in (width, height)]
@@ -35,6 +53,7 @@ def main():
     parser.add_argument("--model", required=True, help="a .tflite file")
     parser.add_argument("images", nargs="+", help="image files")
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8
     with zipfile.ZipFile(arguments.model) as archive:
         metadata = json.loads(archive.read("metadata.json"))
         class_names = archive.read("labels.txt").decode().splitlines()

@@ -7,7 +7,7 @@ from scripts import command, model_flags
 from absl import flags
 
 import keras_deit as kd
-from keras_deit.data.folders import image_paths
+from keras_deit.data.image_files import image_paths
 from keras_deit.evaluation import plots
 from keras_deit.evaluation.prediction import predict
 
@@ -43,7 +43,8 @@ def main(*paths):
             drawn.append((image, probabilities))
 
     if drawn:
-        plots.contact_sheet(*zip(*drawn, strict=True), labels, OUTPUT.value)
+        sheet = *zip(*drawn, strict=True), labels, OUTPUT.value
+        plots.contact_sheet(*sheet, preprocessing=model.preprocessing)
         print(f"{len(drawn)} images with their classes: {OUTPUT.value}")
     if unreadable:
         raise kd.UserError(f"{unreadable} of {len(files)} images cannot be read")

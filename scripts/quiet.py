@@ -4,6 +4,7 @@ level. Importing this module does it, so that every command's first import is th
 import logging
 import os
 import signal
+import sys
 import tempfile
 import warnings
 
@@ -37,8 +38,9 @@ def exit_on_interrupt():
 
 
 def begin_command():
-    """From here on Ctrl-C raises KeyboardInterrupt, as usual in Python. Warnings are one line, and
-    TFDS no longer reports every file that it opens."""
+    """From here on Ctrl-C raises KeyboardInterrupt, as usual in Python. Warnings are one line, TFDS
+    no longer reports every file that it opens, and names that are not valid Unicode are escaped."""
+    sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     absl.logging.set_verbosity(absl.logging.WARNING)

@@ -1,7 +1,7 @@
 """Example for a server: python -m scripts.serving --model=<SavedModel's folder or URL> photo.jpg
 
 A URL is that of TensorFlow Serving's REST interface, http://host:8501/v1/models/<name>. A folder is
-loaded here, with TensorFlow alone. Image files are sent as they are: the model decodes them.
+loaded here, which needs only TensorFlow. Image files are sent as they are: the model decodes them.
 """
 
 import argparse
@@ -36,9 +36,11 @@ def predict_here(folder, files):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="a SavedModel's folder, or a URL")
+    folder_or_url = {"type": os.path.expanduser, "help": "a SavedModel's folder, or a URL"}
+    parser.add_argument("--model", required=True, **folder_or_url)
     parser.add_argument("images", nargs="+", help="JPEG or PNG files")
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8
 
     predict = predict_remotely if arguments.model.startswith("http") else predict_here
     if predict is predict_here and not pathlib.Path(arguments.model).is_dir():

@@ -19,7 +19,9 @@ MODEL = flags.DEFINE_multi_string(
 )
 WORKDIR = flags.DEFINE_string("workdir", "runs/transfer", "Folder of all runs and their results.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS' datasets.")
-SEEDS = flags.DEFINE_integer("seeds", 1, "Number of seeds to repeat each run with.", 1)
+SEEDS = flags.DEFINE_integer(
+    "seeds", 1, "Number of seeds to repeat each run with, from --set=seed=0 on.", 1
+)
 PROBE = flags.DEFINE_bool(
     "probe", False, "Score a linear probe and nearest neighbors on frozen features; no training."
 )

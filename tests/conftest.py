@@ -85,10 +85,13 @@ def assert_same_boxes(some, others):
         samples.append(np.column_stack([boxes, height * width, height / np.maximum(width, 1)]))
     for one, other in zip(samples[0].T, samples[1].T, strict=True):
         at = np.union1d(one, other)
-        shares = [
-            np.searchsorted(np.sort(part), at, side="right") / len(part) for part in (one, other)
+        fractions = [
+            np.searchsorted(np.sort(sample), at, side="right") / len(sample)
+            for sample in (one, other)
         ]
-        assert np.abs(shares[0] - shares[1]).max() < 1.95 * np.sqrt(1 / len(one) + 1 / len(other))
+        assert np.abs(fractions[0] - fractions[1]).max() < 1.95 * np.sqrt(
+            1 / len(one) + 1 / len(other)
+        )
 
 
 @pytest.fixture

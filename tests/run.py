@@ -1,6 +1,6 @@
 """The main of every Bazel test: runs pytest on its arguments.
 
-A test file alone would define its tests, run none and pass. pytest fails if it finds none.
+Run by Python, a test file would define its tests, run none and pass. pytest fails without tests.
 """
 
 import sys

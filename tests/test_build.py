@@ -152,6 +152,8 @@ def rule(name, files, deps, texts):
 
     if name == "tests":
         fields["data"] = '["pyproject.toml"] + glob(["tests/goldens/*"])'
+    elif any('.tsv")' in texts[path] for path in files) and not name.startswith("test_"):
+        fields["data"] = f'glob(["{name}/*.tsv"])'
     elif any(re.search(r"\bROOT\b", texts[path]) for path in files):
         fields["data"] = '[":tree"]'
     fields["deps"] = lines(deps)
@@ -195,8 +197,8 @@ def packages(module, texts):
 
 
 def test_build_is_up_to_date():
-    found = list(problems(ROOT))
-    assert not found, "\n".join(found)
+    lines = list(problems(ROOT))
+    assert not lines, "\n".join(lines)
 
 
 TREE = {
@@ -279,9 +281,9 @@ def test_problems_are_noticed(file, text, problem, tmp_path):
     for path, content in {**TREE, "BUILD": HEAD + RULES, file: text}.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(content)
-    found = list(problems(tmp_path))
-    assert any(problem in line for line in found) == bool(problem), found
-    assert problem or not found
+    lines = list(problems(tmp_path))
+    assert any(problem in line for line in lines) == bool(problem), lines
+    assert problem or not lines
 
 
 if __name__ == "__main__":

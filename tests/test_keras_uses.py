@@ -4,7 +4,7 @@ A row of the table is one use. Most are run twice, with a DeiT and with a plain 
 model of the same layers and weights, and must give the same weights, histories and outputs. The
 others, which a plain model does not have, return a pair that must be equal.
 
-The suite runs the rows of TensorFlow, and some of JAX's in a process of its own. KERAS_BACKEND=jax
+The suite runs the rows of TensorFlow, and some of JAX's in a separate process. KERAS_BACKEND=jax
 and KERAS_BACKEND=torch run all rows of these backends.
 """
 
@@ -395,11 +395,29 @@ def _(model, folder):
     return result, keras.saving.load_model(folder / "outer.keras").predict(IMAGES, verbose=0)
 
 
+@use("each frame of a video")
+def _(model, folder):
+    frames = keras.Input((3, SIDE, SIDE, 3))
+    outer = keras.Model(frames, keras.layers.TimeDistributed(model)(frames))
+    result = outer.predict(IMAGES.reshape(4, 3, SIDE, SIDE, 3), verbose=0)
+    return result, model.predict(IMAGES, verbose=0)
+
+
 @use("feature extraction", has_plain=False)
 def _(model, folder):
     images = keras.Input((SIDE, SIDE, 3))
     features = keras.Model(images, model.head_features(images))
     return features.predict(IMAGES, verbose=0), model.head_features(IMAGES)
+
+
+@use("a functional model of images of any size", has_plain=False)
+def _(model, folder):
+    images = keras.Input((None, None, 3))
+    wrapped = keras.Model(images, model(images))
+    assert wrapped.output_shape == (None, 5)
+    with pytest.raises(kd.UserError, match=r"images of shape .*: expected"):
+        wrapped(np.zeros((4, SIDE, 2 * SIDE, 3), "float32"))
+    return wrapped.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0)
 
 
 @use("gradients of the images", backends=frozenset({"tensorflow"}))
@@ -409,6 +427,42 @@ def _(model, folder):
         tape.watch(images)
         loss = keras_loss()(LABELS, model(images))
     return tape.gradient(loss, images)
+
+
+class Doubled(kd.DeiT):
+    def call(self, images, training=False):
+        return 2 * super().call(images, training=training)
+
+
+@use("a subclass that overrides call", has_plain=False)
+def _(model, folder):
+    doubled = Doubled(**model.fields)
+    doubled.set_weights(model.get_weights())
+    outputs = 2 * model.predict(IMAGES, verbose=0)
+    expected = float(keras_loss()(LABELS, outputs))
+
+    loss = compiled(doubled, keras_loss()).evaluate(IMAGES, LABELS, verbose=0)[0]
+    scores = kd.evaluate(doubled, (IMAGES, SPARSE))
+    assert scores["distillation"] is None
+    if BACKEND == "tensorflow":
+        with pytest.raises(kd.UserError, match=r"Doubled overrides call, and kd\.export writes"):
+            kd.export(doubled, folder / "model.onnx")
+    assert not list(folder.glob("*.onnx"))
+    return [loss, scores["fused"].loss, doubled.predict(IMAGES, verbose=0)], [
+        *(expected, expected),
+        outputs,
+    ]
+
+
+@use("integer pixels", has_plain=False)
+def _(model, folder):
+    messages = []
+    for each in (model, kd.build("regnety_digits")):
+        with pytest.raises(kd.UserError) as error:
+            each.features(np.zeros((2, SIDE, SIDE, 3), "uint8"))
+        messages.append(str(error.value).split(":")[0])
+    assert set(messages) == {"images of uint8"}
+    return [0], [0]
 
 
 # Adapters and quantization.

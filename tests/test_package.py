@@ -10,8 +10,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_the_wheel_holds_every_package():
-    found = PROJECT["tool"]["setuptools"]["packages"]["find"]
-    packages = find_packages(ROOT, include=found["include"])
+    settings = PROJECT["tool"]["setuptools"]["packages"]["find"]
+    packages = find_packages(ROOT, include=settings["include"])
     modules = [path for top in ("keras_deit", "transfer") for path in (ROOT / top).rglob("*.py")]
     folders = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in modules}
     assert set(packages) == folders

@@ -13,6 +13,7 @@ from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import family_names, float32_copy
 from keras_deit.utils import logs
 from keras_deit.utils.files import atomic_write, atomic_write_text, sha256
+from keras_deit.utils.paths import expand_home
 from keras_deit.weights import describe
 from transfer import folder_check
 from transfer.tasks import find
@@ -28,7 +29,7 @@ FIELDS_OF_STUDENT = (
 FIRST_OVERRIDES = ("variant", "image_size")
 
 # Constructor fields that a recipe sets anew. They do not identify a file's variant.
-FIELDS_OF_RECIPE = ("num_classes", "class_names", "drop_path", "dropout")
+FIELDS_OF_RECIPE = ("num_classes", "class_names", "preprocessing", "drop_path", "dropout")
 
 
 def recipe(task, model, overrides=()):
@@ -56,6 +57,7 @@ def recipe(task, model, overrides=()):
         >>> row.epochs, row.batch_size, row.image_size
         (10, 512, 384)
     """
+    model = expand_home(model)
     base = kd.Recipe("", model if model in kd.VARIANTS else None, start=str(model))
 
     first = [setting for setting in overrides if _field_of(setting) in FIRST_OVERRIDES]
@@ -93,9 +95,9 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
     ``workdir/teacher``.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``, which stays as it is; or as for ``recipe``.
+        model: an ``ImageClassifier``, which stays as it is; or as for ``recipe``.
         task: a ``Task``, or its name.
-        workdir: str or path. A folder for this run alone.
+        workdir: str or path. A folder for only this run.
         overrides: list of str. "field=value" of the ``Recipe``, such as "image_size=384",
             "trainable=heads", "train_fraction=0.1", "teacher=regnety_160" or "distillation=hard".
             Default none.
@@ -103,7 +105,7 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
         quiet: bool. Whether to print nothing. Default False.
 
     Returns:
-        A new ``DeiT`` or ``RegNetY``, which has the task's class names.
+        A new ``ImageClassifier``, which has the task's class names.
 
     Raises:
         UserError: as ``keras_deit.train``, and if the dataset has another number of classes than
@@ -120,7 +122,7 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
         >>> tuned.class_names
         ('5', '6', '7', '8', '9')
     """
-    workdir = pathlib.Path(workdir)
+    workdir = pathlib.Path(expand_home(workdir))
     task = find(task) if isinstance(task, str) else task
 
     with logs.quiet(quiet):
@@ -169,7 +171,7 @@ def check_start_file(start, workdir):
     path = pathlib.Path(workdir) / "start.sha256"
     digest = sha256(start)
     if path.exists() and path.read_text() != digest:
-        raise kd.UserError(f"{start} has changed since the run in {workdir} began: use another")
+        raise kd.UserError(f"{start} has changed since the run in {workdir} began: choose another")
 
     if not processes.index():
         atomic_write_text(path, digest)
@@ -261,7 +263,7 @@ def _save_start(model, path):
         if not processes.index():
             atomic_write(path, float32_copy(model).save)
     elif not _same_model(kd.load(path), model):
-        raise kd.UserError(f"{path} holds another model: use another workdir")
+        raise kd.UserError(f"{path} holds another model: choose another workdir")
 
     return str(path)
 

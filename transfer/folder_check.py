@@ -39,7 +39,7 @@ def _examined(dataset_name, splits, max_damaged):
         )
 
     counts, reasons = _count_readable(datasets_by_split)
-    logs.info(_table(class_names, counts))
+    logs.info(_table(counts))
 
     if reasons:
         total = sum(map(len, datasets_by_split.values()))
@@ -48,11 +48,11 @@ def _examined(dataset_name, splits, max_damaged):
             raise UserError(f"{text}: remove or replace them, or set max_damaged")
         warnings.warn(f"{text}: they are skipped", stacklevel=2)
 
-    _check_every_class(dataset_name, class_names, counts)
+    _check_every_class(dataset_name, counts)
 
 
 def _count_readable(datasets_by_split):
-    """The number of readable images, by split and label, and the reasons of the others."""
+    """The number of readable images, by split and class name, and the reasons of the others."""
     counts = {}
     reasons = []
     bar = progress_bar(sum(map(len, datasets_by_split.values())), "image")
@@ -61,7 +61,9 @@ def _count_readable(datasets_by_split):
         counts[split] = collections.Counter()
         for index, _, reason in read_images(dataset.__getitem__, range(len(dataset))):
             label = dataset.source.files[index][1]
-            counts[split][label] += reason is None  # 0 too: a class without any must be listed
+            # By name: the splits may have different classes, which the table has to show.
+            name = dataset.class_names[label]
+            counts[split][name] += reason is None  # 0 too: a class without any must be listed
             if reason is not None:
                 reasons.append(reason)
             bar.add(1)
@@ -77,10 +79,10 @@ def _unreadable_text(reasons, total):
     return f"{len(reasons)} of {total} images cannot be read: {named}{more}"
 
 
-def _check_every_class(dataset_name, class_names, counts):
+def _check_every_class(dataset_name, counts):
     """Raises UserError if a class has no readable image in a split."""
     for split, count in counts.items():
-        missing = [class_names[label] for label in sorted(count) if not count[label]]
+        missing = sorted(name for name in count if not count[name])
         if missing:
             raise UserError(
                 f"{dataset_name}: none of the images of {', '.join(missing)} for {split} can be"
@@ -88,9 +90,7 @@ def _check_every_class(dataset_name, class_names, counts):
             )
 
 
-def _table(class_names, counts):
-    rows = [
-        [name, *(count[label] for count in counts.values())]
-        for label, name in enumerate(class_names)
-    ]
+def _table(counts):
+    class_names = sorted(set().union(*counts.values()))
+    rows = [[name, *(count[name] for count in counts.values())] for name in class_names]
     return tables.markdown(["class", *counts], rows)

@@ -14,9 +14,11 @@ from keras_deit.data.seeding import SUBSET, generator
 from keras_deit.data.transforms import evaluation_view
 from keras_deit.distribution import Strategy
 from keras_deit.evaluation.inference import predictor
+from keras_deit.training import from_recipe
 from keras_deit.training.run import check_classes
 from keras_deit.utils import logs
 from keras_deit.utils.files import atomic_write_json
+from keras_deit.utils.paths import expand_home
 from keras_deit.utils.progress import progress_bar
 from transfer.finetuning import check_start_file, prepare, recipe
 from transfer.tasks import find
@@ -40,7 +42,7 @@ def probe(model, task, workdir, overrides=(), data_dir=None, quiet=False):
     Args:
         model: str or path. A published name, or a file.
         task: a ``Task``, or its name.
-        workdir: str or path. A folder for this probe alone. It keeps the scores, as ``probe.json``,
+        workdir: str or path. A folder for only this probe. It keeps the scores, as ``probe.json``,
             and the same call reads them there.
         overrides: list of str. As for ``finetune``; "image_size", "eval_crop", "train_fraction",
             "subset" and "seed" have an effect. Default none.
@@ -66,6 +68,7 @@ def probe(model, task, workdir, overrides=(), data_dir=None, quiet=False):
     """
     task = find(task) if isinstance(task, str) else task
 
+    workdir = expand_home(workdir)
     with logs.quiet(quiet):
         return probe_recipe(recipe(task, model, overrides), workdir, data_dir)
 
@@ -81,7 +84,9 @@ def probe_recipe(task_recipe, workdir, data_dir=None):
     if path.exists():
         earlier = json.loads(path.read_text())
         if earlier["recipe"] != fields:
-            raise kd.UserError(f"{path} belongs to another recipe: use another workdir")
+            raise kd.UserError(
+                f"{path} was written with a different recipe: choose another workdir"
+            )
         return earlier["scores"]
 
     prepare(task_recipe, workdir, data_dir)
@@ -97,8 +102,10 @@ def probe_recipe(task_recipe, workdir, data_dir=None):
 
 def _score(task_recipe, data_dir):
     """Both methods' scores on the recipe's data."""
-    training = datasets.load(task_recipe.dataset, task_recipe.train_split, data_dir)
-    testing = datasets.load(task_recipe.dataset, task_recipe.validation_split, data_dir)
+    training, testing = (
+        datasets.load(task_recipe.dataset, split, data_dir, task_recipe.upright)
+        for split in (task_recipe.train_split, task_recipe.validation_split)
+    )
     check_classes(training, testing, task_recipe)
 
     # The images that a fine-tuning by this recipe would train on.
@@ -136,10 +143,11 @@ def _embed(features_of, dataset, rows, task_recipe):
         float32 (images, features) and int (images,) arrays.
     """
     size = (task_recipe.image_size, task_recipe.image_size)
+    preprocessing = from_recipe.preprocessing(task_recipe)
 
     def read(row):
         image, label = dataset[row]
-        return evaluation_view(image, size, task_recipe.eval_crop), label
+        return evaluation_view(image, size, task_recipe.eval_crop, preprocessing), label
 
     features = []
     labels = []

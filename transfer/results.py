@@ -57,7 +57,8 @@ def chart(rows, path):
     lowest = 1.0
     for number, (model, method) in enumerate(methods):
         offset = (number - (len(methods) - 1) / 2) * bar_width
-        label = f"{model.rpartition('/')[2]}, {METHOD_TITLES.get(method, method)}"
+        # The file's name is last: matplotlib hides a label that begins with an underscore.
+        label = f"{METHOD_TITLES.get(method, method)}, {model.rpartition('/')[2]}"
         groups = [_rows_of(rows, task, model, method) for task in tasks]
         lowest = min(lowest, _draw_bars(axes, groups, offset, bar_width, label, f"C{number}"))
 
@@ -68,7 +69,7 @@ def chart(rows, path):
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.spines[["top", "right"]].set_visible(False)
 
-    # An empty line, for the legend alone.
+    # An empty line, only for the legend.
     if any(row["published"] for row in rows):
         axes.plot([], [], color="black", lw=2, label="published")
     figure.legend(loc="outside lower center", frameon=False, fontsize=8, ncols=2)

@@ -14,7 +14,9 @@ from keras_deit.distribution import processes
 from keras_deit.evaluation.scores import HEADS
 from keras_deit.utils import logs, tables
 from keras_deit.utils.errors import Interrupted, ProcessLost, reason
-from keras_deit.utils.files import atomic_write_text
+from keras_deit.utils.files import atomic_write_text, locked
+from keras_deit.utils.paths import expand_home
+from keras_deit.weights.sources import identity
 from transfer import results
 from transfer.finetuning import finetune_recipe, recipe
 from transfer.probe import METHODS, probe_recipe
@@ -25,6 +27,7 @@ COLUMNS = (
     *("published", "error"),
 )
 SCORES = (*HEADS, "fused", "published")  # the columns that hold fractions
+LOCK = ".results.lock"  # held while the files of results are read and written
 FINE_TUNED = "fine-tuned"  # the method of a row that is not of a probe
 
 
@@ -55,7 +58,8 @@ class Run:
 def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir=None):
     """Fine-tunes every model on every task with every seed, or probes its features.
 
-    Finished runs in ``workdir`` are not repeated, and a failed run does not stop the others. The
+    Finished runs in ``workdir`` are not repeated, and a failed run does not stop the others. Calls
+    for other runs may use the same ``workdir`` at the same time. The
     seed is that of a run. It also chooses the training images if ``train_fraction`` is below 1 and
     the overrides have no ``subset``.
 
@@ -68,7 +72,8 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
         models: list of str. Published names, or files.
         workdir: str or path. A folder.
         overrides: list of str. "field=value" of every ``Recipe``. Default none.
-        seeds: int. Number of seeds, which count from 0. Default 1.
+        seeds: int. Number of seeds, which count from the recipe's "seed" on: 0, unless the
+            overrides have another. Default 1.
         probing: bool. Whether to score frozen features instead of fine-tuning. Default False.
         data_dir: str or path. Where TFDS keeps its datasets. Default None, TFDS' own folder.
 
@@ -79,7 +84,8 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
         UserError: a name or override is wrong, before the first run; or, after the last, runs
             failed, with the reason of each.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = pathlib.Path(expand_home(workdir))
+    models = expand_home(list(models))
     runs = _plan(tasks, models, workdir, overrides, seeds)
     rows = _read_results(workdir)
     work = _probe if probing else _finetune
@@ -95,9 +101,7 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
             failures.append(f"{run.task_name}, {run.model}: {error}")
 
         # Written after each run, so that an interrupted sweep has its results.
-        rows = _replace_rows(rows, run, new_rows)
-        if not processes.index():
-            _write_results(rows, workdir)
+        rows = _add_to_results(workdir, run, new_rows)
         keras.backend.clear_session()
 
     logs.info(f"\n{results.markdown(rows)}\n{workdir}: results.csv, results.md, results.png")
@@ -107,8 +111,8 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
 
 
 def folder_name(name):
-    """The folder of a task or model: a plain name as it is; for a path the end of it, and a number
-    that stands for all of it."""
+    """The folder of a task or model: its name; for a path, its last two components and a checksum
+    of the absolute path."""
     if re.fullmatch(r"\w+", name):
         return name
 
@@ -128,9 +132,9 @@ def _plan(tasks, models, workdir, overrides, seeds):
 
     runs = []
     for task_name, task in tasks_by_name.items():
-        for model in dict.fromkeys(models):
+        for model in dict.fromkeys(map(identity, models)):
             task_recipe = recipe(task, model, overrides)
-            for seed in range(seeds):
+            for seed in range(task_recipe.seed, task_recipe.seed + seeds):
                 # Each seed sees other training images, unless the user chose some.
                 seeded = {"seed": seed}
                 if not any(setting.startswith("subset=") for setting in overrides):
@@ -175,9 +179,21 @@ def _error_line(error, workdir):
     return f"{type(error).__name__}: {reason(error)} ({path})"
 
 
+def _add_to_results(workdir, run, new_rows):
+    """Puts the rows of a run in the files of results. Returns all rows.
+
+    The files are read again: other sweeps may have added rows meanwhile, or be about to.
+    """
+    with locked(workdir / LOCK):
+        rows = _replace_rows(_read_results(workdir), run, new_rows)
+        if not processes.index():
+            _write_results(rows, workdir)
+    return rows
+
+
 def _replace_rows(rows, run, new_rows):
-    """The rows with those of a run in place of its earlier ones; an earlier failure, which has no
-    method, goes too."""
+    """The rows, with those of a run in place of its earlier ones. An earlier failure, which has no
+    method, is replaced too."""
 
     def key(row):
         return row["task"], row["model"], row["seed"], row["method"]
@@ -194,7 +210,7 @@ def _read_results(workdir):
 
     rows = tables.read_csv(path)
     if rows and tuple(rows[0]) != COLUMNS:
-        raise kd.UserError(f"{path} was not written by keras_deit: use another workdir")
+        raise kd.UserError(f"{path} was not written by keras_deit: choose another workdir")
 
     for row in rows:
         row["seed"] = int(row["seed"])

@@ -15,6 +15,7 @@ import pathlib
 from dataclasses import dataclass, field
 
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.paths import expand_home
 
 # AdamW's rates are known for a width of 768. Narrower models get a multiple of them: our choice.
 RATE_FACTORS = {192: 4, 384: 2}
@@ -104,10 +105,10 @@ def find(name):
 def folder_task(dataset):
     """The task of a user's own images, ``folder:<path>``: see ``keras_deit/data/folders.py``.
 
-    Its settings are for a few hundred images: mild augmentation, each image once in an epoch, and
-    a short run.
+    Its settings are for a few hundred images: mild augmentation, each image once in an epoch, a
+    short run, and photos upright.
     """
-    path = pathlib.Path(dataset.removeprefix("folder:")).resolve()
+    path = pathlib.Path(expand_home(dataset).removeprefix("folder:")).resolve()
 
     return Task(
         title=path.name,
@@ -125,6 +126,7 @@ def folder_task(dataset):
             "cutmix": 0.0,
             "erasing": 0.0,
             "mix_group": 0,
+            "upright": True,
         },
     )
 

@@ -39,7 +39,7 @@ DIGITS = {
     ),
     "digits_none": replace(
         _DIGITS,
-        note="No teacher: labels alone, no distillation token. Expected top-1: 75.3 ± 1.7%.",
+        note="No teacher and no distillation token, only labels. Expected top-1: 75.3 ± 1.7%.",
     ),
     "digits_soft": replace(
         _DIGITS,

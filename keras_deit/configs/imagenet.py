@@ -14,7 +14,7 @@ def _paper(summary, *, top1, source, **fields):
     return Recipe(note=f"{summary} Expected top-1: {score}.", **fields)
 
 
-# Distillation of a model with a class head alone (Table 3, upper rows).
+# Distillation of a model with only a class head (Table 3, upper rows).
 HARD = {"teacher": "regnety_160", "distillation": "hard", "token": False}
 SOFT = {**HARD, "distillation": "soft", "alpha": 0.1, "tau": 3.0}
 

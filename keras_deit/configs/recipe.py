@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.paths import expand_home
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Recipe:
     cutmix: NonNegativeFloat = 1.0  # likewise; if both are on, each group gets one of them
     label_smoothing: Rate = 0.1
     eval_crop: PositiveFraction = 0.875  # center-crop ratio, in validation
+    upright: bool = False  # whether images are turned as their EXIF orientation says
     max_damaged: NonNegativeInt = 100  # unreadable images per split that are skipped; more: stop
 
     # model
@@ -117,6 +119,8 @@ class Recipe:
     keep: PositiveInt = 2  # newest checkpoints; older ones are deleted
 
     def __post_init__(self):
+        for field in ("dataset", "start", "teacher"):  # which may be files and folders
+            object.__setattr__(self, field, expand_home(getattr(self, field)))
         _check_ranges(self)
         _check_combinations(self)
 

@@ -3,136 +3,26 @@
 import contextlib
 import importlib
 import pathlib
-from dataclasses import dataclass, field
 
-import numpy as np
-
+from keras_deit.configs.class_names import numbered
+from keras_deit.data import folders
 from keras_deit.data.builders import BUILDERS
-from keras_deit.data.decode import decode
-from keras_deit.data.folders import Folder
+from keras_deit.data.dataset import Dataset
+from keras_deit.data.downloads import download_config, one_at_a_time
 from keras_deit.data.records import Records
-from keras_deit.utils.errors import Unreadable, UserError, reason
+from keras_deit.utils.errors import UserError, reason
+from keras_deit.utils.paths import FOLDER, expand_home
+from keras_deit.utils.tfds_private import reachable_servers
 
 KEYS = ("image", "label")  # features of a builder that names none
-CACHE_BYTES = 256 << 20  # for decoded images, per split
-SMALL = 1 << 14  # bytes of the largest decoded image that is kept
 
 
-@dataclass
-class Dataset:
-    """One split of a dataset: ``dataset[i]`` is an image and its label.
-
-    The image is uint8 (height, width, 3). The label is an int, or a tuple of ints if several
-    classes are right.
-
-    Attributes:
-        name: str. As ``load`` takes it.
-        split: str.
-        source: anything with ``len()`` and ``[i]``, which gives encoded bytes and a label.
-        class_names: tuple of str.
-
-    Raises:
-        Unreadable: by ``dataset[i]``, for an image or record that cannot be read.
-    """
-
-    name: str
-    split: str
-    source: object
-    class_names: tuple[str, ...]
-
-    # Decoded images, and how many bytes of them may still be added.
-    _cache: dict = field(default_factory=dict)
-    _cache_room: int = CACHE_BYTES
-
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, index):
-        if index in self._cache:
-            return self._cache[index]
-
-        data, label = self._read(index)
-        try:
-            image = decode(data)
-        except Unreadable as error:
-            raise Unreadable(f"{self.where(index)}: {error}") from error
-
-        # Decoding is most of the work for small images, such as the digits.
-        if image.nbytes <= min(SMALL, self._cache_room):
-            self._cache_room -= image.nbytes
-            self._cache[index] = image, label
-        return image, label
-
-    def _read(self, index):
-        try:
-            data, label = self.source[index]
-            for number in label if isinstance(label, tuple) else (label,):
-                if not 0 <= number < self.num_classes:
-                    raise ValueError(f"its class is number {number} of {self.num_classes}")
-            return data, label
-        except UserError:
-            raise
-        except Exception as error:  # corrupt bytes make readers raise errors of any type
-            raise Unreadable(f"{self.where(index)}: corrupt record: {reason(error)}") from error
-
-    @property
-    def num_classes(self):
-        return len(self.class_names)
-
-    @property
-    def content(self):
-        """Which images the split has and in which order, a dict of JSON values: "classes", from
-        each class name to its number of images (None if only reading them all would tell), and
-        "content", a digest of the files' names or the version of a TFDS dataset."""
-        return {
-            "classes": getattr(self.source, "class_sizes", dict.fromkeys(self.class_names)),
-            "content": getattr(self.source, "content", None),
-        }
-
-    def where(self, index):
-        """Human-readable location of an example: its file, or its place in the split."""
-        path = getattr(self.source, "where", lambda _: None)(index)
-        return str(path) if path else f"{self.name}, {self.split}, example {index}"
-
-    def subset_indices(self, fraction, rng):
-        """A random subset of the split, with the same fraction of each class.
-
-        Args:
-            fraction: float in [0, 1]. At least one image of each class is taken.
-            rng: a numpy generator.
-
-        Returns:
-            Sorted int array of indices. Unreadable records, whose class is unknown, are all among
-            them: whoever reads them skips and counts them.
-        """
-        if fraction == 1:
-            return np.arange(len(self))
-
-        labels = np.array([self._label_or_unreadable(index) for index in range(len(self))])
-        chosen = [np.flatnonzero(labels == _UNREADABLE)]
-        for label in np.unique(labels[labels != _UNREADABLE]):
-            shuffled = rng.permutation(np.flatnonzero(labels == label))
-            count = max(1, round(fraction * len(shuffled)))
-            chosen.append(shuffled[:count])
-        return np.sort(np.concatenate(chosen))
-
-    def _label_or_unreadable(self, index):
-        try:
-            _, label = self._read(index)
-        except Unreadable:
-            return _UNREADABLE
-        return label
-
-
-_UNREADABLE = -1  # in place of a label
-
-
-def load(name, split, data_dir=None):
+def load(name, split, data_dir=None, upright=False):
     """Opens a split of a dataset.
 
     Args:
         name: str. A TFDS name (with ``/config``, if it has some), one of ``BUILDERS``, or
-            ``folder:<path>``, a folder of class folders, see ``Folder``.
+            ``folder:<path>``, a folder of class folders, see ``folders.Folder``.
         split: str. A TFDS split, slices included: "train", "train[:90%]", "train+validation".
         data_dir: str or path. Where TFDS keeps its datasets, as TFRecord or ArrayRecord. Default:
             TFDS' own.
@@ -154,23 +44,29 @@ def load(name, split, data_dir=None):
         >>> len(digits), image.shape, label
         (10, (8, 8, 3), 2)
     """
-    if name.startswith("folder:"):
-        return _load_folder(name, split)
+    if name.startswith(FOLDER):
+        return _load_folder(expand_home(name), split, upright)
 
     builder = make_builder(name, data_dir)
     if not builder.info.splits:
         if not ready(name, data_dir):
             raise UserError(_unprepared(name, data_dir, builder))
         builder = _prepare_silently(name, data_dir)
-    return _open(builder, name, split)
+    return _open(builder, name, split, upright)
 
 
-def _load_folder(name, split):
+def _load_folder(name, split, upright):
     try:
-        source = Folder(name.removeprefix("folder:"), split)
+        source = folders.Folder(name.removeprefix(FOLDER), split)
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    return Dataset(name, split, source, source.class_names)
+    return Dataset(name, split, source, source.class_names, upright)
+
+
+def default_split(name):
+    """The split of a dataset to evaluate on, a str: "validation", or see ``folders``."""
+    folder = expand_home(name).removeprefix(FOLDER)
+    return folders.default_split(folder) if name.startswith(FOLDER) else "validation"
 
 
 def ready(name, data_dir=None):
@@ -207,22 +103,29 @@ def prepare(name, data_dir=None):
     Raises:
         UserError: unknown name, no network, no room, or missing files to download by hand.
     """
-    if name.startswith("folder:"):
+    if name.startswith(FOLDER):
         raise UserError(f"{name} is used as it is: there is nothing to prepare")
 
     builder = make_builder(name, data_dir)
-    try:
-        builder.download_and_prepare(file_format="array_record")
-    except UserError:
-        raise
-    except Exception as error:  # of the network, the disk, the archives, TFDS itself
-        raise UserError(
-            f"{name} could not be prepared: {reason(error).rstrip('.:')}.{_by_hand(builder)}"
-        ) from error
+    if builder.info.splits:
+        return builder
+
+    with one_at_a_time(_base_name(name), builder.data_dir_root):
+        builder = make_builder(name, data_dir)  # another process may have prepared it meanwhile
+        try:
+            with reachable_servers():
+                config = download_config(has_copy=_base_name(name) not in BUILDERS)
+                builder.download_and_prepare(file_format="array_record", download_config=config)
+        except UserError:
+            raise
+        except Exception as error:  # of the network, the disk, the archives, TFDS itself
+            raise UserError(
+                f"{name} could not be prepared: {reason(error).rstrip('.:')}.{_by_hand(builder)}"
+            ) from error
     return builder
 
 
-def _open(builder, name, split):
+def _open(builder, name, split, upright):
     """The ``Dataset`` of a prepared builder's split."""
     keys = builder.info.supervised_keys or KEYS
     if len(keys) != 2 or not set(keys) <= set(builder.info.features):
@@ -242,9 +145,23 @@ def _open(builder, name, split):
     if not len(source):
         raise UserError(f"split {split!r} of {name} (it has {splits}): expected at least one image")
 
-    label = builder.info.features[source.label_key]
+    class_names = _class_names(builder, name, source.label_key)
+    return Dataset(name, split, source, class_names, upright)
+
+
+def _class_names(builder, name, key):
+    """The class names of a prepared builder's labels."""
+    label = builder.info.features[key]
     label = getattr(label, "feature", label)  # of a sequence of labels
-    return Dataset(name, split, source, tuple(label.names))
+    count = getattr(label, "num_classes", None)
+    if not count:
+        raise UserError(
+            f"{name}: its {key} has no number of classes: expected a tfds.features.ClassLabel"
+        )
+
+    # Without names TFDS gives the numbers as names, and writes no file of names.
+    is_named = any(pathlib.Path(builder.data_dir).glob(f"{key}*.labels.txt"))
+    return tuple(label.names) if is_named else numbered(count)
 
 
 def make_builder(name, data_dir):
@@ -255,6 +172,7 @@ def make_builder(name, data_dir):
     """
     import tensorflow_datasets as tfds
 
+    data_dir = expand_home(data_dir)
     try:
         row = BUILDERS.get(_base_name(name))
         if row is None:

@@ -1,31 +1,45 @@
 """Encoded images to pixels."""
 
+import functools
 import io
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from keras_deit.utils.errors import Unreadable, reason
 
 MAX_PIXELS = 1 << 26  # that OpenCV is given; larger images are left to Pillow's own limit
 
+# Formats that Pillow gives to other programs, such as Ghostscript, which would execute what is in
+# the file; and those of which it only reads a header.
+NOT_READ = ("EPS", "PDF", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC")
 
-def decode(data):
+BITS_PER_SAMPLE = 258  # tag of TIFF
+
+
+def decode(data, upright=False):
     """Decodes an image as ``Image.open(file).convert("RGB")`` of Pillow does, which timm trains on.
 
-    Gray, palette, transparent and CMYK images become RGB; an orientation in EXIF is ignored. JPEGs
-    with one or three colors, most of what there is, go to OpenCV, which is faster. What it refuses,
-    truncated files among them, goes to Pillow, which can say why.
+    Gray, palette, transparent and CMYK images become RGB. Of 16 bits, gray or color, the 8 high
+    ones are taken: libpng, Pillow and TensorFlow do so for colors, whereas ``convert`` would make
+    white of almost all grays. Floats and 32-bit integers have no range to scale by, and are
+    refused.
+
+    JPEGs with one or three colors, most of what there is, go to OpenCV, which is faster. What it
+    refuses, truncated files among them, goes to Pillow, which can say why.
 
     Args:
         data: bytes of an image file.
+        upright: bool. Whether the image is turned as its EXIF orientation says, as Pillow's
+            ``ImageOps.exif_transpose`` does. Default False, as in the published training.
 
     Returns:
         uint8 (height, width, 3), red first.
 
     Raises:
-        Unreadable: the data is not a complete image. It does not know the file's name: add that.
+        Unreadable: the data is not a complete image, or its pixels have no range. It does not know
+            the file's name: add that.
 
     Example:
         >>> import keras_deit as kd
@@ -37,20 +51,68 @@ def decode(data):
     if _is_plain_jpeg(data):
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    return _decode_with_pillow(data) if image is None else image
+    if image is None:
+        image = _decode_with_pillow(data)
+    return _turned(image, _orientation(data)) if upright else image
+
+
+@functools.cache
+def formats():
+    """The formats of Pillow that ``decode`` reads, a tuple of str."""
+    Image.init()
+    return tuple(name for name in Image.ID if name not in NOT_READ)
 
 
 def _decode_with_pillow(data):
     if not data:
         raise Unreadable("no image: its file is empty")
     try:
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        return _rgb(Image.open(io.BytesIO(data), formats=formats()))
+    except Unreadable:
+        raise
     except Image.UnidentifiedImageError as error:
         raise Unreadable(
             f"corrupt image: no known format, {len(data)} bytes from {data[:8]!r}"
         ) from error
     except Exception as error:  # Pillow's decoders raise errors of many types
         raise Unreadable(f"corrupt image: {reason(error)}") from error
+
+
+def _rgb(image):
+    """A Pillow image as uint8 (height, width, 3)."""
+    # Pillow gives 16 bits of a PGM, scaled from its largest value, as 32-bit integers.
+    is_16_bit = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
+    if is_16_bit:
+        bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]  # 12 in some TIFFs
+        gray = np.asarray(image) >> bits - 8
+        return np.repeat(gray.astype(np.uint8)[..., np.newaxis], 3, axis=-1)
+
+    if image.mode in ("I", "F"):
+        kind = "floats" if image.mode == "F" else "signed or 32-bit integers"
+        raise Unreadable(f"{kind} as pixels, whose range is unknown: expected 8 or 16 bits")
+    return np.asarray(image.convert("RGB"))
+
+
+def _orientation(data):
+    """The EXIF orientation of an image file, from 1, upright, to 8."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats())
+        if image.format == "TIFF":  # Pillow has turned it
+            return 1
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # of corrupt EXIF, which says nothing about the pixels
+        return 1
+
+
+def _turned(image, orientation):
+    """The array of an image that is stored in an EXIF orientation, as it is to be seen."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
 
 
 def _is_plain_jpeg(data):

@@ -1,60 +1,79 @@
 """Images in a folder for each class, the layout of torchvision's ImageFolder and of the official
 repository."""
 
+import collections
 import hashlib
+import os
 import pathlib
 
+from keras_deit.data import image_files
+from keras_deit.data.image_files import folders_are_readable, subfolders
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.names import printable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 HELD_OUT = 0.2  # fraction of each class, if there is no validation split
-SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val")}
+SHOWN = 5  # folders that an error names
+ALL = "all"  # the split of all images, of a folder without splits
+
+# The folders' names of each split, in any case.
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+}
 
 
 class Folder:
     """One split: ``folder[i]`` is an encoded image and its label, classes in alphabetical order.
 
-    The images lie in ``<root>/<split>/<class>/``. Without a validation split, "train" and
-    "validation" are both made of ``<root>/train/<class>/`` or ``<root>/<class>/``: a fifth of each
-    class, chosen by the images' names alone, is held out for validation.
+    The images lie in ``<root>/<split>/<class>/``, in files of all formats that ``decode`` reads;
+    a line says how many other files there are.
+    Without a validation split, "train" and "validation" are both made of ``<root>/train/<class>/``
+    or ``<root>/<class>/``: a fifth of each class, chosen only by the images' names, is held out for
+    validation. "all" is both.
 
     Args:
         root: str or path.
-        split: str. "train", "validation" (a folder of that name or ``val``), or another folder.
+        split: str. "train", "validation" or "test" (a folder with one of their ``SPLITS`` names),
+            "all" without validation and test splits, or another folder.
 
     Attributes:
-        class_names: tuple of str.
+        class_names: tuple of str. The folders' names, see ``printable``.
         files: list of (path, label).
         class_sizes: dict from each class name to its number of images.
         content: str. Digest of the images' names, relative to ``root``, in their order.
 
     Raises:
-        UserError: no such folder; a class without images, or with too few to hold some out.
+        UserError: no such folder, or several, or one that cannot be read; a class without images,
+            with too few to hold some out, or with only folders of images.
     """
 
+    @folders_are_readable()
     def __init__(self, root, split):
         root = pathlib.Path(root)
+        split = _known_split(split)
         folder = _folder_of_classes(root, split)
 
-        self.class_names = tuple(path.name for path in _subfolders(folder))
-        images = {name: _images(folder / name) for name in self.class_names}
-        if not any(images.values()):
-            raise UserError(f"no images in {folder}: expected a folder of them for each class")
-        empty = [name for name in images if not images[name]]
-        if empty:
-            names = ", ".join(empty)
-            raise UserError(
-                f"class folders without images in {folder}: {names}: add images, or remove them"
-            )
+        class_folders = subfolders(folder)
+        self.class_names = tuple(printable(path.name) for path in class_folders)
+        ignored = collections.Counter()
+        images = []
+        for class_folder in class_folders:
+            paths, others = image_files.below(class_folder)
+            images.append(paths)
+            ignored += others
+        _check_classes(folder, class_folders, images)
 
-        if split in SPLIT_FOLDERS and _split_folder(root, "validation") is None:
-            for name in images:
-                images[name] = _held_out(images[name], validation=split == "validation")
-        self.files = [
-            (path, label) for label, paths in enumerate(images.values()) for path in paths
-        ]
-        self.class_sizes = {name: len(paths) for name, paths in images.items()}
+        is_held_out = split in ("train", "validation") and not _split_folder(root, "validation")
+        if is_held_out:
+            images = [
+                _held_out(*one, validation=split == "validation")
+                for one in zip(class_folders, images, strict=True)
+            ]
+        self.files = [(path, label) for label, paths in enumerate(images) for path in paths]
+        self.class_sizes = dict(zip(self.class_names, map(len, images), strict=True))
         self.content = _digest(path.relative_to(root) for path, _ in self.files)
+        image_files.report_ignored(folder, ignored)
 
     def __len__(self):
         return len(self.files)
@@ -65,7 +84,24 @@ class Folder:
 
     def where(self, index):
         path, _ = self.files[index]
-        return path
+        return printable(path)
+
+
+@folders_are_readable()
+def default_split(root):
+    """The split of a folder to evaluate on, a str: "validation", "test" or "all", the first that
+    it has.
+
+    Raises:
+        UserError: a folder cannot be read, or there are several for a split.
+    """
+    root = pathlib.Path(root)
+    return next((split for split in ("validation", "test") if _split_folder(root, split)), ALL)
+
+
+def _known_split(split):
+    """The key of ``SPLITS`` that a split's name stands for, or else the name."""
+    return next((key for key, names in SPLITS.items() if split.lower() in names), split)
 
 
 def _folder_of_classes(root, split):
@@ -73,14 +109,15 @@ def _folder_of_classes(root, split):
     folder = _split_folder(root, split)
 
     # Without a validation split, both splits are made of the training images.
-    if folder is None and split in SPLIT_FOLDERS and _split_folder(root, "validation") is None:
+    is_of_training = split in ("train", "validation") and not _split_folder(root, "validation")
+    if folder is None and (is_of_training or (split == ALL and default_split(root) == ALL)):
         folder = _split_folder(root, "train")
-        if folder is None and root.is_dir() and _subfolders(root):
+        if folder is None and root.is_dir() and subfolders(root):
             folder = root
 
     if folder is None:
-        names = SPLIT_FOLDERS.get(split, (split,))
-        missing = root / " or ".join(names) if root.is_dir() else root
+        names = " or ".join(SPLITS.get(split, (split,)))
+        root, missing = printable(root), printable(root / names if root.is_dir() else root)
         raise UserError(
             f"no folder {missing}: expected {root}/train and {root}/val, with a folder of images"
             f" for each class in both; or {root}/<class>/, of which some are held out to validate"
@@ -93,44 +130,63 @@ def _split_folder(root, split):
 
     A folder that holds images and no folders is a class that happens to be called "train" or "val".
     """
-    for name in SPLIT_FOLDERS.get(split, (split,)):
-        folder = root / name
-        # An identifier is neither "" nor "..", nor a path.
-        if name.isidentifier() and folder.is_dir() and not _is_class_folder(folder):
-            return folder
-    return None
+    if not root.is_dir():
+        return None
+
+    names = SPLITS.get(split, (split.lower(),))
+    folders = [
+        path
+        for path in subfolders(root)
+        if path.name.lower() in names and not _is_class_folder(path)
+    ]
+    exact = [path for path in folders if path.name == split]
+    if len(folders) > 1 and not exact:
+        several = ", ".join(path.name for path in folders)
+        raise UserError(
+            f"{printable(root)} has {printable(several)} for the split {split}: expected one"
+        )
+    return next(iter(exact or folders), None)
 
 
 def _is_class_folder(folder):
-    return not _subfolders(folder) and any(map(_is_image, folder.iterdir()))
+    return not subfolders(folder) and any(map(image_files.is_image, folder.iterdir()))
 
 
-def _subfolders(folder):
-    paths = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return sorted(paths, key=lambda path: path.name)
+def _check_classes(folder, class_folders, images):
+    """Raises UserError if a class has no images, or none beside its folders."""
+    if not any(images):
+        raise UserError(
+            f"no images in {printable(folder)}: expected a folder of them for each class"
+        )
+
+    classes = list(zip(class_folders, images, strict=True))
+    empty = [printable(path.name) for path, paths in classes if not paths]
+    if empty:
+        raise UserError(
+            f"class folders without images in {printable(folder)}: {', '.join(empty)}: add images,"
+            " or remove them"
+        )
+
+    for path, paths in classes:
+        if all(image.parent != path for image in paths):
+            inner = ", ".join(one.name for one in subfolders(path)[:SHOWN])
+            raise UserError(
+                f"{printable(path)} has no images, only folders of them ({printable(inner)}): it"
+                " looks like a split or a folder of classes, not like a class: expected"
+                f" folder:{printable(path)}, or splits with the names train, val and test"
+            )
 
 
-def _images(folder):
-    return sorted(filter(_is_image, folder.rglob("*")))
-
-
-def _is_image(path):
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _held_out(paths, validation):
+def _held_out(folder, paths, validation):
     """The images of a class that are held out for validation, or the others."""
     if len(paths) < 2:
         raise UserError(
-            f"{paths[0].parent} has one image: expected two or more, one to train on and one to"
+            f"{printable(folder)} has one image: expected two or more, one to train on and one to"
             " validate, or a folder val/ beside train/"
         )
 
     # By a hash of the name: an image keeps its place if others are added or the folder is moved.
-    shuffled = sorted(
-        paths,
-        key=lambda path: hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).digest(),
-    )
+    shuffled = sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path.name)).digest())
 
     # At least one image for each of the two splits.
     count = min(max(1, round(HELD_OUT * len(paths))), len(paths) - 1)
@@ -139,27 +195,5 @@ def _held_out(paths, validation):
 
 
 def _digest(paths):
-    names = b"\0".join(path.as_posix().encode("utf-8", "surrogateescape") for path in paths)
+    names = b"\0".join(os.fsencode(path.as_posix()) for path in paths)
     return f"sha256:{hashlib.sha256(names).hexdigest()}"
-
-
-def image_paths(paths):
-    """The image files that paths name.
-
-    Args:
-        paths: strs or paths. Files are taken as they are, and of a folder all the images in it.
-
-    Returns:
-        A list of ``pathlib.Path``.
-
-    Raises:
-        UserError: a path does not exist, or there are no images.
-    """
-    images = []
-    for path in map(pathlib.Path, paths):
-        if not path.exists():
-            raise UserError(f"no file or folder {path}: expected images")
-        images += _images(path) if path.is_dir() else [path]
-    if not images:
-        raise UserError("no images: expected files, or folders with some in them")
-    return images

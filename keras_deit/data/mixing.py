@@ -25,8 +25,9 @@ def smooth(labels, num_classes, smoothing=0.0):
         >>> smooth([1], num_classes=2, smoothing=0.5).tolist()
         [[0.25, 0.75]]
     """
-    off = np.float32(smoothing / num_classes)
-    return np.eye(num_classes, dtype=np.float32)[labels] * np.float32(1 - smoothing) + off
+    targets = np.full((len(labels), num_classes), smoothing / num_classes, np.float32)
+    targets[np.arange(len(labels)), labels] += np.float32(1 - smoothing)
+    return targets
 
 
 def mix(images, labels, mixup, cutmix, rng):

@@ -1,20 +1,34 @@
 """Batches for ``fit``, ``evaluate`` and ``predict``: (images, labels), both float32."""
 
+import collections
 import contextlib
+import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data import datasets
 from keras_deit.data.reading import UnreadableImages, try_read
 from keras_deit.data.samples import Samples
-from keras_deit.data.streaming import EpochCursor, parallel_map
+from keras_deit.data.streaming import EpochCursor, aligned_empty, parallel_map
 from keras_deit.data.transforms import check_crop, evaluation_view
 from keras_deit.utils.errors import UserError
 
 EVALUATION_BATCH = 256
+CHUNKS_PER_THREAD = 4  # of a batch: a thread that is done early takes another one
 
 
-def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, process=(0, 1)):
+def train(
+    recipe,
+    data_dir=None,
+    first_epoch=0,
+    first_step=0,
+    workers=None,
+    process=(0, 1),
+    preprocessing=IMAGENET,
+):
     """The augmented training images of a recipe.
 
     Each pass over them is one epoch: the first is ``first_epoch``, the next the one after it. So
@@ -32,6 +46,7 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
             batches are the same with any number.
         process: (index, count) of the processes that train together. Each gets as many rows of
             every batch, in whole mixing groups. Default (0, 1).
+        preprocessing: ``Preprocessing`` of the model that is trained. Default: ImageNet's.
 
     Returns:
         ``Batches``, a ``tf.data.Dataset`` with ``info``: images (batch, height, width, 3),
@@ -58,7 +73,7 @@ def train(recipe, data_dir=None, first_epoch=0, first_step=0, workers=None, proc
 
     from keras_deit.data.batches import Batches, BatchInfo
 
-    samples = Samples(recipe, data_dir)
+    samples = Samples(recipe, data_dir, preprocessing)
     process_index, process_count = process
     groups = _groups_per_process(samples, process_count)
 
@@ -110,14 +125,14 @@ def _groups_per_process(samples, process_count):
     return groups // process_count
 
 
-def evaluation(recipe, data_dir=None, split=None, process=(0, 1)):
+def evaluation(recipe, data_dir=None, split=None, process=(0, 1), preprocessing=IMAGENET):
     """``images`` of a recipe's validation split, as its model expects them.
 
     Args:
         recipe: a ``Recipe``, whose ``max_damaged`` is the number of images that may be unreadable.
         data_dir: str or path. Where TFDS keeps its datasets. Default: TFDS' own.
         split: str. Another split than the recipe's.
-        process: see ``images``.
+        process, preprocessing: see ``images``.
 
     Returns:
         ``Batches``, as ``images`` does.
@@ -130,6 +145,7 @@ def evaluation(recipe, data_dir=None, split=None, process=(0, 1)):
         >>> batches.info.images, batches.steps
         (360, 2)
     """
+    upright = recipe.upright or preprocessing.upright
     return images(
         recipe.dataset,
         split or recipe.validation_split,
@@ -138,11 +154,20 @@ def evaluation(recipe, data_dir=None, split=None, process=(0, 1)):
         crop=recipe.eval_crop,
         process=process,
         max_damaged=recipe.max_damaged,
+        preprocessing=dataclasses.replace(preprocessing, upright=upright),
     )
 
 
 def images(
-    dataset, split, data_dir=None, size=(224, 224), crop=0.875, process=(0, 1), max_damaged=0
+    dataset,
+    split,
+    data_dir=None,
+    size=(224, 224),
+    crop=0.875,
+    process=(0, 1),
+    max_damaged=0,
+    preprocessing=IMAGENET,
+    workers=None,
 ):
     """Every image of a split once, in order: its center crop and its label.
 
@@ -155,6 +180,9 @@ def images(
             (0, 1).
         max_damaged: int. How many images may be unreadable. Such an image is replaced by zeros
             with an all-zero label, so that ``evaluate`` skips it. Default 0.
+        preprocessing: ``Preprocessing`` of the model that gets the images. Default: ImageNet's.
+        workers: int. Threads that make images, 0 for the caller's own. Default: one per core. The
+            batches are the same with any number, and never more than a few are in memory.
 
     Returns:
         ``Batches``, a ``tf.data.Dataset`` with ``info``: images (batch, height, width, 3),
@@ -177,7 +205,7 @@ def images(
     from keras_deit.data.batches import Batches, BatchInfo
 
     check_crop(crop)
-    source = datasets.load(dataset, split, data_dir)
+    source = datasets.load(dataset, split, data_dir, preprocessing.upright)
     begin, end, longest = _run_of_process(len(source), *process)
 
     rows = min(EVALUATION_BATCH, longest)
@@ -203,23 +231,35 @@ def images(
         unreadable.add(index, reason)
         return black, ()
 
+    workers = os.cpu_count() if workers is None else workers
+    pool = ThreadPoolExecutor(workers) if workers else None
+
+    # All threads work on the same batch: if each made one, they would fill the memory, and most of
+    # them would have nothing to do in a small dataset.
     def make_batch(number):
         first = begin + number * rows
-        examples = [read(index) for index in range(first, min(first + rows, end))]
+        count = max(0, min(rows, end - first))
+        views = aligned_empty((count, *size, 3))
+        labels = np.zeros((count, info.num_classes), np.float32)
 
-        views = np.zeros((len(examples), *size, 3), np.float32)
-        labels = np.zeros((len(examples), info.num_classes), np.float32)
-        for row, (image, label) in enumerate(examples):
-            views[row] = evaluation_view(image, size, crop)
-            labels[row, list(label) if isinstance(label, tuple) else label] = 1
+        def fill(some_rows):
+            for row in some_rows:
+                image, label = read(first + row)
+                views[row] = evaluation_view(image, size, crop, preprocessing)
+                labels[row, list(label) if isinstance(label, tuple) else label] = 1
+
+        chunks = np.array_split(range(count), CHUNKS_PER_THREAD * max(1, workers))
+        collections.deque((pool.map if pool else map)(fill, chunks), maxlen=0)
         return views, labels
 
     # Static shapes, if no batch of any process is smaller than the others.
     static_rows = rows if steps * rows * process_count == len(source) else None
     shapes = (static_rows, *size, 3), (static_rows, info.num_classes)
 
+    # A second batch, so that no thread waits for the last image of the first one.
     batch_numbers = tf.data.Dataset.range(steps)
-    batches = parallel_map(batch_numbers, make_batch, shapes, None, info.errors)
+    threads = min(2, workers)
+    batches = parallel_map(batch_numbers, make_batch, shapes, threads, info.errors, ahead=threads)
     batches = batches.map(lambda _, images, labels: (images, labels)).prefetch(1)
     batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
     return Batches(batches, info)
@@ -238,9 +278,9 @@ def _run_of_process(count, process_index, process_count):
 
 @contextlib.contextmanager
 def user_errors(batches):
-    """Within it, a UserError raised while ``batches`` are made is raised as it is.
+    """A context in which a UserError raised while ``batches`` are made reaches the caller.
 
-    Without it, TensorFlow raises an error of another type, whose text has ours in the middle.
+    Otherwise TensorFlow raises an error of another type, with our message inside its text.
 
     Args:
         batches: ``Batches``. Errors of other datasets stay as they are.

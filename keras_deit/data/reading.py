@@ -74,7 +74,7 @@ def try_read(read, item):
 
 
 def use_one_opencv_thread():
-    """Keeps OpenCV from starting threads of its own, in the whole process.
+    """Keeps OpenCV from starting threads, in the whole process.
 
     Our threads work on an image each, and OpenCV's would only compete with them. They call this
     before each image, which costs 0.1 microseconds, instead of an import that would change the

@@ -1,13 +1,13 @@
 """Training samples: each a pure function of recipe, epoch and position."""
 
-import math
-
 import numpy as np
 
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data import datasets
 from keras_deit.data.mixing import mix, smooth
 from keras_deit.data.reading import UnreadableImages, try_read
 from keras_deit.data.seeding import MIX, SUBSET, VIEW, epoch_order, generator
+from keras_deit.data.streaming import aligned_empty
 from keras_deit.data.transforms import training_view
 from keras_deit.utils.errors import UserError
 
@@ -32,9 +32,11 @@ class Samples:
         unreadable: ``UnreadableImages``. Each is replaced by the next image that can be read.
     """
 
-    def __init__(self, recipe, data_dir=None):
+    def __init__(self, recipe, data_dir=None, preprocessing=IMAGENET):
         self.recipe = recipe
-        self.dataset = datasets.load(recipe.dataset, recipe.train_split, data_dir)
+        self.preprocessing = preprocessing
+        upright = recipe.upright or preprocessing.upright
+        self.dataset = datasets.load(recipe.dataset, recipe.train_split, data_dir, upright)
         if self.dataset.num_classes < 2:
             raise UserError(f"{recipe.dataset} has one class: expected at least two")
 
@@ -77,7 +79,7 @@ class Samples:
         indices = self.indices[order[draws]]
         views_before = draws // len(self.indices) * recipe.repeats + repeats
 
-        images = _aligned_empty((self.group_size, *self.image_shape))
+        images = aligned_empty((self.group_size, *self.image_shape))
         labels = np.empty(self.group_size, np.int64)
         keys = zip(indices.tolist(), views_before.tolist(), strict=True)
         for row, (index, view) in enumerate(keys):
@@ -112,6 +114,7 @@ class Samples:
             rand_augment=recipe.rand_augment,
             erasing=recipe.erasing,
             out=out,
+            preprocessing=self.preprocessing,
         )
         return augmented, label
 
@@ -129,15 +132,3 @@ class Samples:
             self.unreadable.add(candidate, reason)
 
         raise UserError(f"no readable image in {self.dataset.name}")
-
-
-def _aligned_empty(shape):
-    """An empty float32 array that begins at a multiple of 64 bytes.
-
-    TensorFlow uses the memory of such an array, and copies others, which costs a tenth of the time
-    to make a batch.
-    """
-    size = math.prod(shape)
-    buffer = np.empty(size + 16, np.float32)
-    first = -buffer.ctypes.data // 4 % 16
-    return buffer[first : first + size].reshape(shape)

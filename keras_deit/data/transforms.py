@@ -4,10 +4,12 @@
 operations, erasing.
 """
 
+import functools
+
 import cv2
 import numpy as np
 
-from keras_deit.configs.preprocessing import MEAN, STD
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data import randaugment
 from keras_deit.data.boxes import BoxSampler
 from keras_deit.data.erasing import erase
@@ -25,7 +27,16 @@ CROPS = BoxSampler(
 
 
 def training_view(
-    image, size, rng, *, pad=None, flip=0.5, rand_augment=True, erasing=0.25, out=None
+    image,
+    size,
+    rng,
+    *,
+    pad=None,
+    flip=0.5,
+    rand_augment=True,
+    erasing=0.25,
+    out=None,
+    preprocessing=IMAGENET,
 ):
     """A view of an image as DeiT was trained on: crop, flip, RandAugment, erasing.
 
@@ -39,6 +50,7 @@ def training_view(
         rand_augment: bool. Whether RandAugment is applied. Default True.
         erasing: float in [0, 1]. Probability of random erasing. Default 0.25.
         out: float32 array of the view's shape to write it to. Default: a new one.
+        preprocessing: ``Preprocessing``. Normalizes the view. Default: ImageNet's.
 
     Returns:
         float32 (height, width, 3), normalized.
@@ -64,10 +76,10 @@ def training_view(
         image = cv2.flip(image, 1)
     if rand_augment:
         image = randaugment.apply(image, randaugment.draw(rng))
-    return erase(normalize(image, out), erasing, rng)
+    return erase(normalize(image, out, preprocessing), erasing, rng)
 
 
-def evaluation_view(image, size, crop):
+def evaluation_view(image, size, crop, preprocessing=IMAGENET):
     """The center crop of an image, whatever its size.
 
     The image is resized, keeping its aspect ratio, until it just covers int(size / crop); of that
@@ -77,6 +89,7 @@ def evaluation_view(image, size, crop):
         image: uint8 (height, width, 3).
         size: (height, width) of the view, in pixels.
         crop: float from 0.05 to 1. The center-crop ratio.
+        preprocessing: ``Preprocessing``. Normalizes the view. Default: ImageNet's.
 
     Returns:
         float32 (height, width, 3), normalized.
@@ -103,7 +116,7 @@ def evaluation_view(image, size, crop):
 
     top, left = (round((side - kept) / 2) for side, kept in zip(resized, size, strict=True))
     image = resize(image, resized)
-    return normalize(image[top : top + size[0], left : left + size[1]])
+    return normalize(image[top : top + size[0], left : left + size[1]], None, preprocessing)
 
 
 def check_crop(crop):
@@ -133,13 +146,14 @@ def random_box(height, width, rng):
     return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
-def normalize(images, out=None):
-    """Normalizes images by ImageNet's mean and standard deviation.
+def normalize(images, out=None, preprocessing=IMAGENET):
+    """Normalizes images by a mean and standard deviation.
 
     Args:
         images: uint8 (..., 3).
         out: float32 array of the same shape to write to, which saves allocating memory; that costs
             more than the arithmetic. Default: a new one.
+        preprocessing: ``Preprocessing``. Default: ImageNet's.
 
     Returns:
         float32 array of the same shape.
@@ -154,13 +168,16 @@ def normalize(images, out=None):
     if out is None:
         out = np.empty(images.shape, np.float32)
     flat = -1, images.shape[-2], 3  # OpenCV takes two dimensions and channels
-    cv2.transform(images.astype(np.float32).reshape(flat), _NORMALIZE, dst=out.reshape(flat))
+    matrix = _matrix(preprocessing)
+    cv2.transform(images.astype(np.float32).reshape(flat), matrix, dst=out.reshape(flat))
     return out
 
 
-# (3, 4): a matrix that scales each channel, and a column that is added.
-_SCALE = 1 / (255 * np.array(STD))
-_NORMALIZE = np.float32(np.column_stack([np.diag(_SCALE), -np.array(MEAN) / np.array(STD)]))
+@functools.cache
+def _matrix(preprocessing):
+    """float32 (3, 4): a matrix that scales each channel, and a column that is added."""
+    mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+    return np.float32(np.column_stack([np.diag(1 / (255 * std)), -mean / std]))
 
 
 def padded_crop(image, pad, rng):

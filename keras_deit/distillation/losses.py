@@ -4,10 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_deit.distillation.teacher import logits_for
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.gradients import without_gradients
 from keras_deit.utils.keras_private import last_operation
-from keras_deit.utils.validation import rows_are_probabilities
+from keras_deit.utils.validation import gives_fused_logits, rows_are_probabilities
 
 KINDS = ("hard", "soft", "label")
 REDUCTIONS = ("batch", "elements")
@@ -27,8 +28,10 @@ class Distillation:
     - label: cross-entropy with the label, without a teacher, so that both heads of a distilled
       model that is fine-tuned learn the new classes.
 
-    The teacher sees exactly the images that the student sees, in inference mode, without gradients.
-    It is no part of the student: neither among its weights nor in its files.
+    The teacher sees exactly the images that the student sees, in inference mode, without gradients,
+    and normalized as it expects if the two differ in their ``preprocessing``. If both have class
+    names, its logits are put in the student's order.
+    It is not part of the student: neither the student's weights nor its files contain it.
 
     Args:
         teacher: Keras model. Any classifier of the student's images that gives logits (batch,
@@ -88,6 +91,7 @@ class Distillation:
             ),
         }
         self._loss = losses[kind]
+        self._teacher_logits = None  # known with the student, see ``check``
         self._class_loss = keras.metrics.Mean(name="class_loss")
         self._distillation_loss = keras.metrics.Mean(name="distillation_loss")
         self._agreement = keras.metrics.Mean(name="agreement")
@@ -118,7 +122,7 @@ class Distillation:
             return ops.cast(labels, "float32")
 
         with without_gradients():
-            logits = self.teacher(images, training=False)
+            logits = self._teacher_logits(images)
         return ops.cast(ops.stop_gradient(logits), "float32")
 
     def distillation_loss(self, logits, target, weights=None):
@@ -144,15 +148,15 @@ class Distillation:
         self._agreement.update_state(ops.cast(agrees, "float32"), sample_weight=weights)
 
     def check(self, student):
-        """Checks before any training that teacher and student fit together.
+        """Fits the teacher to a student, or says before training why they are incompatible.
 
         Args:
-            student: a ``DeiT``.
+            student: a model, which can be distilled if it is a ``DeiT``.
 
         Raises:
             UserError: they do not.
         """
-        if getattr(student, "image_size", None) is None:  # as a convnet's
+        if not student.supports_distillation:
             raise UserError(
                 f"{type(student).__name__} cannot be distilled: expected a DeiT student"
             )
@@ -172,7 +176,7 @@ class Distillation:
                 "a student of one class cannot be distilled, because the softmax of one logit is"
                 " always 1: expected two classes or more"
             )
-        if _overrides_call(type(student)):
+        if not gives_fused_logits(student):
             raise UserError(
                 f"{type(student).__name__} overrides call, and distillation trains what logits"
                 " returns: override logits instead, or compile it without distillation"
@@ -195,7 +199,7 @@ class Distillation:
         if shared:
             raise UserError(
                 f"teacher {name} shares {len(shared)} variables with the student, {shared[0]} among"
-                " them: expected a teacher with weights of its own, such as"
+                " them: expected a teacher with separate weights, such as"
                 " keras.models.clone_model makes"
             )
 
@@ -230,6 +234,7 @@ class Distillation:
                 f"teacher {name} has {output.shape[-1]} classes and the student"
                 f" {student.num_classes}: expected the same classes"
             )
+        self._teacher_logits = logits_for(self.teacher, student)
 
 
 class HardLoss(keras.losses.Loss):
@@ -285,17 +290,10 @@ def _accepts(expected, shape):
     )
 
 
-def _overrides_call(family):
-    """Whether a subclass changes ``call`` and leaves ``logits``, which no longer is its output."""
-    methods = (vars(cls) for cls in family.__mro__)
-    first = next(names for names in methods if "call" in names or "logits" in names)
-    return "logits" not in first
-
-
 def _ends_in_softmax(model, image_size):
     """Whether a classifier gives probabilities: by its last layer, or else by its outputs.
 
-    A log-softmax is none: log-probabilities are logits whose softmax is theirs.
+    A log-softmax is not one: log-probabilities are logits whose softmax is theirs.
     """
     operation = last_operation(model)
     activation = getattr(operation, "activation", None)
@@ -304,9 +302,10 @@ def _ends_in_softmax(model, image_size):
     if activation is keras.activations.softmax or type(operation).__name__ == "Softmax":
         return True
     # A linear layer, or a model of this library.
-    if activation is keras.activations.linear or hasattr(model, "logits"):
+    if activation is keras.activations.linear or gives_fused_logits(model):
         return False
 
     images = np.random.default_rng(0).normal(size=(2, *image_size, 3)).astype("float32")
-    outputs = ops.convert_to_numpy(model(images, training=False))
+    with without_gradients():
+        outputs = ops.convert_to_numpy(model(images, training=False))
     return bool(rows_are_probabilities(outputs.astype("float32")).all())

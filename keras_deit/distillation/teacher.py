@@ -1,10 +1,11 @@
-"""Any Keras classifier as a teacher."""
+"""Any Keras classifier as a teacher: its own images, in the student's classes."""
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_deit.configs.preprocessing import MEAN, STD
+from keras_deit.configs.class_names import class_order
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.utils.validation import height_and_width
 
 SMALLEST = 1e-30  # probability, so that its logarithm is finite
@@ -13,9 +14,8 @@ SMALLEST = 1e-30  # probability, so that its logarithm is finite
 def adapt(model, image_size, scale=1.0, offset=0.0, probabilities=False):
     """Makes a teacher of any Keras classifier: it takes the student's images and gives logits.
 
-    ``Distillation`` hands a teacher the student's images, normalized by ImageNet's mean and
-    standard deviation, and reads its output as logits. Models of ``keras.applications`` expect
-    another range, and most end in a softmax.
+    ``Distillation`` hands a teacher the student's images and reads its output as logits. Models of
+    ``keras.applications`` expect another range, and most end in a softmax.
 
     Args:
         model: Keras classifier. (batch, height, width, 3) to (batch, num_classes).
@@ -27,7 +27,8 @@ def adapt(model, image_size, scale=1.0, offset=0.0, probabilities=False):
         probabilities: bool. Whether the model ends in a softmax. Default False.
 
     Returns:
-        A ``keras.Model`` that shares the given one's weights.
+        A ``keras.Model`` that shares the given one's weights. It has a ``preprocessing``,
+        ImageNet's: a student of another one has its images normalized anew for it.
 
     Example:
         >>> import keras
@@ -39,11 +40,46 @@ def adapt(model, image_size, scale=1.0, offset=0.0, probabilities=False):
         (None, 5)
     """
     images = keras.Input((*height_and_width(image_size), 3))
-    pixels = images * np.array(STD, "float32") + np.array(MEAN, "float32")  # in [0, 1]
+    mean, std = (np.array(values, "float32") for values in (IMAGENET.mean, IMAGENET.std))
+    pixels = images * std + mean  # in [0, 1]
 
     expected = pixels * np.array(scale, "float32") + np.array(offset, "float32")
     output = model(expected, training=False)
     if probabilities:
         output = ops.log(ops.maximum(output, SMALLEST))
 
-    return keras.Model(images, output, name=model.name)
+    adapted = keras.Model(images, output, name=model.name)
+    adapted.preprocessing = IMAGENET
+    return adapted
+
+
+def logits_for(teacher, student):
+    """A teacher's logits as a student needs them.
+
+    Args:
+        teacher: a Keras model. If it has a ``preprocessing``, it gets images of that; else the
+            student's. If both have ``class_names``, its outputs are put in the student's order.
+        student: an ``ImageClassifier``.
+
+    Returns:
+        A function from the student's images, (batch, height, width, 3), to (batch, num_classes).
+
+    Raises:
+        UserError: they have other classes.
+    """
+    names = getattr(teacher, "class_names", None)
+    order = class_order(names, student.class_names, f"teacher {teacher.name}", "the student")
+
+    given = student.preprocessing
+    expected = getattr(teacher, "preprocessing", given)
+    scale = np.array(given.std) / expected.std
+    offset = (np.array(given.mean) - expected.mean) / expected.std
+    is_same = (expected.mean, expected.std) == (given.mean, given.std)
+
+    def logits(images):
+        if not is_same:
+            images = images * scale.astype("float32") + offset.astype("float32")
+        outputs = teacher(images, training=False)
+        return outputs if order is None else ops.take(outputs, order, axis=-1)
+
+    return logits

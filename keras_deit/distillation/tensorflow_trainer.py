@@ -6,9 +6,11 @@ import tensorflow as tf
 from keras_deit.distillation.losses import contribution, image_count
 from keras_deit.distribution import replicas
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.keras_private import OptimizerHooks
 from keras_deit.utils.tensorflow_private import TensorFlowTrainerHooks
 from keras_deit.utils.validation import with_static_shape
 
+LARGE = 1_000_000  # parameters
 INDIVISIBLE = "rows of a replica that do not divide"  # what a step's assertion says
 
 
@@ -26,28 +28,57 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         return self.distribute_strategy.scope()
 
     def compile(self, *args, jit_compile="auto", **kwargs):
-        # XLA cannot compile the exchange between replicas, but what comes before it.
         several = replicas.count() > 1
+        if jit_compile == "auto" and not self._is_best_compiled(several):
+            jit_compile = False
+
+        # XLA cannot compile the exchange between replicas, but what comes before it.
         super().compile(*args, jit_compile=False if several else jit_compile, **kwargs)
 
-        self.compiles_replicas = several and jit_compile is True and not self.run_eagerly
+        self.compiles_replicas = several and bool(jit_compile) and not self.run_eagerly
         self._differentiate = self._gradients
         if self.compiles_replicas:
             self._differentiate = tf.function(self._gradients, jit_compile=True)
 
+        # XLA makes one pass over memory of an update. Keras' optimizers may do what it cannot.
+        self._update = self._apply
+        is_ours = isinstance(self.optimizer, OptimizerHooks) and self.count_params() >= LARGE
+        if is_ours and not several and not self.run_eagerly:
+            self._update = tf.function(self._apply, jit_compile=True, autograph=False)
+
+    def _is_best_compiled(self, several):
+        """Whether XLA is best for what a training step, or each of several replicas, computes.
+
+        On a GPU or TPU it is, but for batch statistics of several replicas, which it cannot
+        exchange. On a CPU it lacks oneDNN's matrix products: of DeiT-S it trains in float32 at 0.9
+        and in bfloat16 at 0.5 of the speed of a graph, whose other operations it compiles anyway
+        (``models/operations.py``). What has few parameters, or is a RegNetY, trains at 1.2 to 1.8
+        times that speed with XLA, and replicas are there to try things out.
+        """
+        if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+            return not several or self.supports_accumulation
+        return not several and not (self.has_attention and self.count_params() >= LARGE)
+
     def train_step(self, data):
         """One update with the gradients of the whole batch's mean loss."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        images = with_static_shape(images, labels, self.image_size)
         self.check_weights(weights, replicas.count() * self.accumulate)
-        images = self._checked(images)
+        checked = self._checked(with_static_shape(images, labels, self.image_size))
 
-        batch_images = replicas.total(image_count(images, weights))
+        # If images are checked at run time, all else waits for it, and for the other replicas: a
+        # batch that is refused changes nothing. XLA runs all of a step or nothing.
+        waits = checked is not images and not self.jit_compile
+        with tf.control_dependencies([checked] if waits else []):
+            batch_images = replicas.total(image_count(checked, weights))
+        with tf.control_dependencies([batch_images] if waits else []):
+            return self._step(checked, labels, weights, batch_images)
+
+    def _step(self, images, labels, weights, batch_images):
         state = [] if weights is None else self._state()
         gradients = self._differentiate(images, labels, weights, batch_images)
 
         if weights is None:
-            self.optimizer.apply(gradients, self.trainable_weights)
+            self._update(gradients)
         else:
             context = tf.distribute.get_replica_context()
             context.merge_call(self._apply_or_restore, (batch_images, gradients, state))
@@ -62,6 +93,9 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         self.forward_loss(images, labels, weights, training=False)
         return self.metric_results(training=False)
 
+    def _apply(self, gradients):
+        self.optimizer.apply(gradients, self.trainable_weights)
+
     def _state(self):
         """What the forward pass may change: batch statistics and the states of random numbers."""
         return [tf.identity(variable.value) for variable in self.non_trainable_variables]
@@ -75,10 +109,7 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         batch_images = strategy.experimental_local_results(batch_images)[0]
 
         def apply():
-            strategy.extended.call_for_each_replica(
-                lambda gradients: self.optimizer.apply(gradients, self.trainable_weights),
-                (gradients,),
-            )
+            strategy.extended.call_for_each_replica(self._apply, (gradients,))
 
         def restore():
             for variable, value in zip(self.non_trainable_variables, state, strict=True):
@@ -118,7 +149,7 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         if divisor * replicas.count() == 1:
             return images
 
-        # The size is known at run time alone.
+        # The size is known only at run time.
         rows = tf.shape(images)[0]
         valid = tf.logical_and(rows > 0, rows % divisor == 0)
         with tf.control_dependencies([tf.debugging.Assert(valid, [INDIVISIBLE, rows])]):

@@ -5,7 +5,7 @@ import contextlib
 import keras
 import torch
 
-from keras_deit.distillation.losses import image_count
+from keras_deit.distillation.losses import contribution, image_count
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.torch_private import allow_dots_in_names
 
@@ -37,7 +37,7 @@ class TorchTrainer:
         self.zero_grad()
         for images, labels, weights in self._micro_batches(batch):
             loss = self.forward_loss(images, labels, weights)
-            loss = loss * image_count(images, weights) / batch_images
+            loss = contribution(loss, images, weights, batch_images)
             if variables:  # PyTorch refuses to differentiate by nothing
                 self.optimizer.scale_loss(loss).backward()
 
@@ -55,10 +55,7 @@ class TorchTrainer:
         """(images, labels, weights) of each of ``accumulate`` micro-batches of consecutive rows."""
         rows = len(batch[0])
         if rows % self.accumulate:
-            raise UserError(
-                f"a batch does not divide into {self.accumulate} micro-batches: expected a"
-                " multiple, or another accumulate"
-            )
+            raise UserError(self.indivisible(rows))
 
         size = rows // self.accumulate
         for start in range(0, rows, size):

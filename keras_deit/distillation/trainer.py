@@ -36,6 +36,9 @@ class DistillationTrainer(BackendTrainer, TrainerHooks):
     their mean.
     """
 
+    # bool. Whether the model can be a student: teachers are checked on images of its one size.
+    supports_distillation = False
+
     distillation = None
     accumulate = 1
 
@@ -48,14 +51,14 @@ class DistillationTrainer(BackendTrainer, TrainerHooks):
         Args:
             *args: as for Keras.
             distillation: a ``Distillation``, or None to train the fused logits on the labels.
-            accumulate: int. Into how many micro-batches a step divides its batch, one after the
-                other, for the memory of one of them; the gradients are those of the whole batch.
+            accumulate: int. Number of micro-batches that a step divides its batch into, to need
+                the memory of only one of them; the gradients are those of the whole batch.
                 Default 1.
             **kwargs: as for Keras.
 
         Raises:
-            UserError: teacher and student do not fit together; or what Keras computes incorrectly
-                with several replicas.
+            UserError: teacher and student are incompatible; or a setting that Keras computes
+                incorrectly with several replicas.
         """
         if distillation is not None:
             distillation.check(self)
@@ -97,7 +100,7 @@ class DistillationTrainer(BackendTrainer, TrainerHooks):
                 raise UserError(self.indivisible(size))
 
     def indivisible(self, size=None):
-        """What to say of a batch that does not divide among replicas and micro-batches.
+        """The message for a batch that does not divide among replicas and micro-batches.
 
         Args:
             size: int. The batch's images, if known.

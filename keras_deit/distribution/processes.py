@@ -1,4 +1,4 @@
-"""The processes that train together; without ``join`` there is one, number 0."""
+"""The processes that train together; without ``join`` there is only one, number 0."""
 
 import contextlib
 import functools
@@ -29,7 +29,7 @@ def announced():
     ``KERAS_DISTRIBUTION_...`` for JAX.
 
     Raises:
-        UserError: they are not as they should be.
+        UserError: they are malformed.
     """
     if keras.backend.backend() == "jax":
         return _jax_environment() is not None
@@ -83,11 +83,12 @@ _joined = None  # TensorFlow's strategy, or True on JAX, once this process has j
 
 
 def join():
-    """Meets the other processes, once: those that ``announced`` tells of, or else those of the
-    Slurm job and, on JAX, whatever ``jax.distributed`` detects (Kubernetes, Cloud TPU, MPI).
+    """Joins the other processes, once: those that the environment names (see ``announced``), or
+    those of the Slurm job and, on JAX, any that ``jax.distributed`` detects (Kubernetes, Cloud TPU,
+    MPI).
 
     Raises:
-        UserError: there is nothing to join, or TensorFlow is in use already.
+        UserError: there are no other processes, or TensorFlow is in use already.
     """
     global _joined
     if _joined is not None:
@@ -127,7 +128,7 @@ def _join_tensorflow():
         resolver = resolvers.TFConfigClusterResolver()
     elif "SLURM_STEP_NODELIST" in os.environ:
         resolver = resolvers.SlurmClusterResolver(
-            # A range of its own for each job, below the ports that systems hand out.
+            # A separate range for each job, below the ports that systems hand out.
             port_base=10_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20_000,
             # Slurm gives a task its GPUs; with a smaller number the resolver asks nvidia-smi.
             gpus_per_node=1024,
@@ -254,8 +255,8 @@ def first_process_first():
 
 @contextlib.contextmanager
 def lost_process_is_reported(workdir):
-    """Within it, the end of another process raises ``ProcessLost``, which says how to resume the
-    run in ``workdir``."""
+    """A context in which the end of another process raises ``ProcessLost``, which says how to
+    resume the run in ``workdir``."""
     try:
         yield
     except UserError:
@@ -279,7 +280,7 @@ def _lost_process(error):
 
 
 def _engine_errors():
-    """The types of error by which the engines report a lost process."""
+    """The types of error by which TensorFlow and JAX report a lost process."""
     if keras.backend.backend() == "jax":
         return (RuntimeError, ValueError)  # JaxRuntimeError is a RuntimeError
     import tensorflow as tf

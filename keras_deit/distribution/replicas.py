@@ -19,7 +19,7 @@ def local_count(strategy):
     """The number of a strategy's replicas that are in this process.
 
     Args:
-        strategy: a ``tf.distribute.Strategy``, of ours or of the user's own.
+        strategy: any ``tf.distribute.Strategy``.
     """
     return len(strategy.extended.worker_devices)
 

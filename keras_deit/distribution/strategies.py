@@ -3,17 +3,17 @@
 import contextlib
 import functools
 import os
-import pathlib
 
 import keras
 
 from keras_deit.distribution import processes, replicas
+from keras_deit.distribution.devices import device_kind
 from keras_deit.utils.errors import UserError
 
 
 class Strategy:
-    """The devices that a recipe trains on. Making one meets the other processes, if there are any,
-    and configures the devices, so it comes before anything else that TensorFlow or JAX does.
+    """The devices that a recipe trains on. The constructor joins the other processes, if there are
+    any, and configures the devices, so it comes before any other use of TensorFlow or JAX.
 
     Args:
         name: the recipe's ``strategy``. On TensorFlow "single"; "mirrored", over this host's GPUs
@@ -40,7 +40,7 @@ class Strategy:
                 f"recipes do not train on {backend}: set KERAS_BACKEND=tensorflow or jax"
             )
 
-        # Joining is first: afterwards the engine has begun, and cannot.
+        # Joining comes first: TensorFlow and JAX refuse it once their devices are initialized.
         if name == "multiworker" or (name == "auto" and processes.announced()):
             processes.join()
 
@@ -64,16 +64,8 @@ class Strategy:
             return self._distribution.device_mesh.devices.size
         return self._distribution.num_replicas_in_sync
 
-    def check_batch(self, recipe):
-        """Checks that a recipe's batch divides among devices and micro-batches.
-
-        Raises:
-            UserError: it does not.
-        """
-        check_batch(recipe, self.device_count)
-
     def feed(self, batches):
-        """What ``fit`` takes: each process' ``batches`` are its own rows of the global batches."""
+        """Data for ``fit``, from this process' ``batches``: its rows of the global batches."""
         if processes.count() == 1 or keras.backend.backend() == "jax":
             return batches
 
@@ -86,7 +78,7 @@ class Strategy:
         return strategy.distribute_datasets_from_function(lambda context: batches.rebatch(rows))
 
     def describe(self):
-        """The devices in words: "1 CPU device", "8 NVIDIA H100 devices of 2 processes"."""
+        """The devices as text: "1 CPU device", "8 NVIDIA H100 devices of 2 processes"."""
         text = f"{self.device_count} {device_kind()} device{'s' * (self.device_count > 1)}"
         if processes.count() > 1:
             text += f" of {processes.count()} processes"
@@ -94,7 +86,15 @@ class Strategy:
 
 
 def check_batch(recipe, device_count):
-    """See ``Strategy.check_batch``."""
+    """Checks that a recipe's batch divides among devices and micro-batches.
+
+    Args:
+        recipe: a ``Recipe``.
+        device_count: int. The devices that share a batch, as ``Strategy.device_count``.
+
+    Raises:
+        UserError: it does not.
+    """
     # The replicas of one process can take unequal numbers of rows.
     unequal = keras.backend.backend() == "tensorflow" and processes.count() == 1
     divisor = recipe.accumulate
@@ -112,8 +112,8 @@ def check_batch(recipe, device_count):
 def _data_parallel(name):
     if name in ("mirrored", "tpu"):
         raise UserError(
-            f"strategy={name} is TensorFlow's: on JAX expected auto (all devices there are), single"
-            " or multiworker"
+            f"strategy={name} needs TensorFlow: on JAX expected auto (all devices), single or"
+            " multiworker"
         )
     devices = keras.distribution.list_devices()
     if len(devices) == 1 or name == "single":
@@ -141,24 +141,25 @@ def _mirrored():
 
 
 def two_logical_cpus():
-    """The names of two logical CPU devices, which are made if TensorFlow has not begun.
+    """The names of two logical CPU devices, which are made if TensorFlow's devices are not
+    initialized yet.
 
     Raises:
-        UserError: it has begun with one.
+        UserError: they are initialized with a single one.
     """
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     if not tf.config.get_logical_device_configuration(cpu):
-        with contextlib.suppress(RuntimeError):  # TensorFlow has begun
+        with contextlib.suppress(RuntimeError):  # the devices are initialized
             devices = [tf.config.LogicalDeviceConfiguration()] * 2
             tf.config.set_logical_device_configuration(cpu, devices)
 
     names = [device.name for device in tf.config.list_logical_devices("CPU")]
     if len(names) == 1:
         raise UserError(
-            "strategy=mirrored: expected several GPUs, or a process that has not used TensorFlow,"
-            " whose CPU can be two logical devices"
+            "strategy=mirrored: expected several GPUs, or a process that has not used TensorFlow"
+            " yet, so that its CPU can be divided into two logical devices"
         )
     return names
 
@@ -177,64 +178,12 @@ def _tpu():
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         problem = " ".join(str(error).split())[:200]
         raise UserError(
-            f"no TPU {address!r} ({problem}): expected one of this host, or TPU_NAME"
+            f"no TPU {address!r} ({problem}): expected a TPU on this host, or its name in TPU_NAME"
         ) from error
 
     if strategy.extended.num_hosts > 1:
         raise UserError(
-            f"a TPU of {strategy.extended.num_hosts} hosts: expected one of a single host, or"
-            " KERAS_BACKEND=jax, which trains on any"
+            f"a TPU of {strategy.extended.num_hosts} hosts: expected one with a single host, or"
+            " KERAS_BACKEND=jax, which trains on several"
         )
     return strategy
-
-
-def device_kind():
-    """What kind of device Keras computes on: "CPU", "NVIDIA H100 80GB HBM3", "TPU v5 lite" ..."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        kind = jax.local_devices()[0].device_kind
-        return "CPU" if kind == "cpu" else kind
-
-    import tensorflow as tf
-
-    if on_tpu():
-        return "TPU"
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return "CPU"
-    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-
-
-def on_tpu():
-    """Whether the strategy at hand is ``TPUStrategy``."""
-    import tensorflow as tf
-
-    return isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
-
-
-GPU_FILES = "/dev/nvidia[0-9]*"
-INSTALL = {
-    "tensorflow": 'pip install "tensorflow[and-cuda]"',
-    "jax": 'pip install "jax[cuda12]"',
-}
-
-
-def unused_gpu(root="/"):
-    """A line that says how to use a GPU that is present and that Keras' backend does not use; None
-    if there is none.
-
-    Args:
-        root: the folder whose ``dev`` has the devices' files.
-    """
-    present = sorted(pathlib.Path(root).glob(GPU_FILES.lstrip("/")))
-    if not present or device_kind() != "CPU":
-        return None
-
-    backend = keras.backend.backend()
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return "an NVIDIA GPU is present, and CUDA_VISIBLE_DEVICES hides it: unset that to use it"
-    return (
-        f"an NVIDIA GPU is present, and {backend} cannot use it, so training runs on the CPU:"
-        f" {INSTALL[backend]}"
-    )

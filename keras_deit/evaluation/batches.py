@@ -35,8 +35,8 @@ def labeled_batches(batches):
                 str(array.shape) for array in (images, labels, weights) if array is not None
             )
             raise UserError(
-                f"a batch of shapes {shapes}: expected a label, and a weight if there are some, for"
-                " each image"
+                f"a batch of shapes {shapes}: expected one label for each image, and one weight if"
+                " there are weights"
             )
         yield images, labels, weights
 
@@ -54,6 +54,8 @@ def _batches(batches):
             [array[first : first + BATCH_SIZE] for array in batches]
             for first in range(0, count, BATCH_SIZE)
         )
+    if not hasattr(batches, "__iter__"):
+        raise UserError(f"{type(batches).__name__}: expected images and labels, or batches of them")
     return batches
 
 

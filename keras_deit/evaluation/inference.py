@@ -9,6 +9,7 @@ from keras import ops
 from keras_deit.distribution.replicas import local_count
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.gradients import without_gradients
+from keras_deit.utils.validation import gives_fused_logits
 
 
 def predictor(model, heads=None):
@@ -17,7 +18,8 @@ def predictor(model, heads=None):
     Args:
         model: any Keras model of one input.
         heads: a function from a tensor of images to a list of tensors (images, ...). Default: the
-            logits of each of the model's heads.
+            logits of each of the model's heads; of a model without ``logits``, or one that
+            overrides ``call``, what its call gives.
 
     Returns:
         A function from an array of images, float32 (count, height, width, 3), to the list of
@@ -39,7 +41,7 @@ def predictor(model, heads=None):
     """
 
     def logits(images):
-        if hasattr(model, "logits"):
+        if gives_fused_logits(model):
             return model.logits(images)
 
         outputs = model(images, training=False)
@@ -64,7 +66,7 @@ def _tensorflow_predictor(model, heads):
     import tensorflow as tf
 
     strategy = model.distribute_strategy
-    # Of this process: each evaluates images of its own. A model that was built outside of a
+    # Of this process: each evaluates different images. A model that was built outside of a
     # strategy's scope has one replica.
     several = strategy.num_replicas_in_sync > 1
     replicas = local_count(strategy) if several else 1
@@ -107,7 +109,7 @@ def _tensorflow_predictor(model, heads):
 def _jax_predictor(model, heads):
     import jax
 
-    # Each process evaluates images of its own, so its devices are a mesh of their own.
+    # Each process evaluates different images, so its devices are a separate mesh.
     devices = model.variables[0].value.sharding.addressable_devices
     devices = sorted(devices, key=lambda device: device.id)
     mesh = jax.sharding.Mesh(np.array(devices), ("batch",))

@@ -7,10 +7,12 @@ import warnings
 import numpy as np
 from keras import ops
 
-from keras_deit.configs.preprocessing import MEAN, STD
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data.transforms import normalize
 from keras_deit.utils import tables
 from keras_deit.utils.files import atomic_write
+from keras_deit.utils.names import printable
+from keras_deit.utils.paths import expand_home
 
 MIN_LABEL = 0.05  # smaller entries of a label, as label smoothing makes, are not printed
 MAX_NAME = 18  # characters of a class name that fit above an image
@@ -81,7 +83,8 @@ def attention_maps(model, images, path):
         images: uint8 (count, height, width, 3), of the model's size.
         path: the PNG to write.
     """
-    attention = ops.convert_to_numpy(model.attention_maps(normalize(images))).mean(axis=(1, 2))
+    inputs = normalize(images, preprocessing=model.preprocessing)
+    attention = ops.convert_to_numpy(model.attention_maps(inputs)).mean(axis=(1, 2))
     grid = [side // model.patch_size for side in model.image_size]
     # The tokens are [class, distillation, patches].
     maps = attention[:, :2, 2:].reshape(-1, 2, *grid)
@@ -103,7 +106,7 @@ def attention_maps(model, images, path):
     save(figure, path)
 
 
-def contact_sheet(images, labels, class_names, path, columns=8):
+def contact_sheet(images, labels, class_names, path, columns=8, preprocessing=IMAGENET):
     """Plots a batch as the model gets it: each image under the main classes of its label.
 
     Args:
@@ -112,8 +115,9 @@ def contact_sheet(images, labels, class_names, path, columns=8):
         class_names: sequence of num_classes str.
         path: the PNG to write.
         columns: int. Images in a row. Default 8.
+        preprocessing: ``Preprocessing`` by which they are normalized. Default: ImageNet's.
     """
-    pixels = np.clip(np.asarray(images) * np.array(STD) + np.array(MEAN), 0, 1)
+    pixels = np.clip(np.asarray(images) * preprocessing.std + preprocessing.mean, 0, 1)
     columns = min(columns, len(pixels))
     rows = math.ceil(len(pixels) / columns)
 
@@ -122,8 +126,7 @@ def contact_sheet(images, labels, class_names, path, columns=8):
     # The last row may have more places than there are images.
     for axis, image, label in zip(axes, pixels, np.asarray(labels), strict=False):
         axis.imshow(image)
-        # With parse_math a name with dollar signs would be read as a formula.
-        axis.set_title(_label_text(label, class_names), fontsize=7, parse_math=False)
+        axis.set_title(_label_text(label, class_names), fontsize=7)
     for axis in axes:
         axis.axis("off")
     save(figure, path)
@@ -136,8 +139,7 @@ def _label_text(label, class_names):
     lines = []
 
     for number in shown:
-        # A folder's name need not be valid Unicode, and matplotlib refuses lone surrogates.
-        name = class_names[number].encode("utf-8", "replace").decode()
+        name = printable(class_names[number])  # matplotlib refuses what is not valid Unicode
         lines.append(f"{name[:MAX_NAME]} {label[number]:.2f}")
     return "\n".join(lines)
 
@@ -157,7 +159,13 @@ def canvas(width, height, rows=1, columns=1):
 
 
 def save(figure, path):
-    """Writes a figure as PNG, atomically."""
+    """Writes a figure as PNG, atomically, with all of its texts as they are."""
+    from matplotlib.text import Text
+
+    # A name with two dollar signs would be read as a formula.
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+
     with warnings.catch_warnings():
         # A class name may be in a script that the font lacks: it is drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing")
@@ -177,4 +185,5 @@ def _percent(value, _):
 
 def _metric(workdir, column):
     """A column of a run's ``metrics.csv`` as floats."""
-    return [float(row[column]) for row in tables.read_csv(pathlib.Path(workdir) / "metrics.csv")]
+    path = pathlib.Path(expand_home(workdir)) / "metrics.csv"
+    return [float(row[column]) for row in tables.read_csv(path)]

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data.decode import decode
 from keras_deit.data.reading import read_images
 from keras_deit.data.transforms import evaluation_view
@@ -18,18 +19,19 @@ def predict(model, paths, image_size=None, crop=0.875):
     """Class probabilities of each image: the softmax of the mean of the heads' logits.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``.
+        model: an ``ImageClassifier``.
         paths: iterable of ``pathlib.Path``. The image files.
         image_size: int or (height, width), in pixels. Default: the model's own.
         crop: float in [0.05, 1]. Center-crop ratio. Default 0.875.
 
     Yields:
         (path, image, probabilities) in the order of ``paths``. The image is as the model gets it:
-        float32 (height, width, 3), normalized. The probabilities are float32 (num_classes,). For a
-        file that cannot be read it is (path, None, reason), the reason a str.
+        float32 (height, width, 3), turned and normalized as its ``preprocessing`` says. The
+        probabilities are float32 (num_classes,). For a file that cannot be read it is (path, None,
+        reason), the reason a str.
 
     Raises:
-        UserError: the model takes images of any size, and there is no ``image_size``.
+        UserError: the model takes images of any size, and no ``image_size`` is given.
 
     Example:
         >>> import keras_deit as kd
@@ -42,12 +44,14 @@ def predict(model, paths, image_size=None, crop=0.875):
     """
     size = image_size or getattr(model, "image_size", None)
     if size is None:
-        raise UserError("a model of images of any size: expected image_size, in pixels")
+        raise UserError(f"{model.name} takes images of any size: give image_size, in pixels")
     size = height_and_width(size)
+    preprocessing = getattr(model, "preprocessing", IMAGENET)
     predict_logits = predictor(model)
 
     def read(path):
-        return evaluation_view(decode(path.read_bytes()), size, crop)
+        image = decode(path.read_bytes(), preprocessing.upright)
+        return evaluation_view(image, size, crop, preprocessing)
 
     images = read_images(read, paths)
     while batch := list(itertools.islice(images, BATCH_SIZE)):

@@ -6,12 +6,14 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_deit.configs.class_names import class_order
 from keras_deit.data.pipeline import user_errors
 from keras_deit.distribution import processes
 from keras_deit.evaluation.batches import labeled_batches
 from keras_deit.evaluation.inference import predictor
 from keras_deit.utils import tables
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.progress import progress_bar
 from keras_deit.utils.validation import rows_are_probabilities
 
 HEADS = ("class", "distillation")
@@ -20,7 +22,7 @@ SMALLEST = 1e-30  # probability, so that its logarithm is finite
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one head. Each mean is weighted by the sample weights, if there are some.
+    """Scores of one head. Each mean is weighted by the sample weights, if there are any.
 
     Attributes:
         top1: float. Fraction of images whose highest output is a right class.
@@ -57,18 +59,21 @@ def evaluate(model, batches, verbose=0, before_batch=None):
     image without a right class, or of weight 0, is ignored. If several processes evaluate together,
     all of them get the scores over the images of all.
 
+    If the model and the batches have class names, these are compared: labels of the same classes in
+    another order are mapped to the model's. ImageNet's may be synsets or words.
+
     The outputs of a model are taken as probabilities if each row of them is nonnegative and sums to
     1, as after a softmax, and else as logits, of which log-probabilities are a special case.
 
     Args:
-        model: a ``DeiT``, any other Keras classifier, which then has a class head alone, or the
-            ``predictor`` of either.
+        model: an ``ImageClassifier``, any other Keras classifier, which then has only a class head,
+            or the ``predictor`` of either.
         batches: images and labels, or images, labels and sample weights: a pair or triple of
             arrays, or a ``tf.data.Dataset``, ``PyDataset`` or other iterable of batches of them.
             Labels are (batch, num_classes), 1 for a right class and else 0, as in
             ``data.evaluation`` and ``data.images``, or integers (batch,) from 0, one per image.
             Weights are (batch,).
-        verbose: int. 1 shows a progress bar. Default 0.
+        verbose: int. 1 shows the progress: a bar on a terminal, else lines. Default 0.
         before_batch: a function without arguments, called before each batch; default None.
 
     Returns:
@@ -76,9 +81,10 @@ def evaluate(model, batches, verbose=0, before_batch=None):
         "fused", the mean of the heads' logits.
 
     Raises:
-        UserError: no image has a label and a weight; the arrays are no images with labels of the
-            model's classes; or ``batches`` hold a fraction of the images, and it is unknown which
-            processes have the others.
+        UserError: no image has a label and a weight; the arrays are not images with labels of the
+            model's classes; the batches have classes of other names, or another number; or
+            ``batches`` hold a fraction of the images, and it is unknown which processes have the
+            others.
 
     Example:
         >>> import keras_deit as kd
@@ -93,8 +99,8 @@ def evaluate(model, batches, verbose=0, before_batch=None):
     """
     info = getattr(batches, "info", None)
     _check_processes(info)
-    predict = predictor(model) if isinstance(model, keras.Model) else model
-    bar = keras.utils.Progbar(info.steps if info else None, verbose=verbose)
+    predict = _predictor(model, info)
+    bar = progress_bar(info.steps if info else None, "batch", verbose=verbose)
 
     results = []
     with user_errors(batches):
@@ -117,6 +123,26 @@ def evaluate(model, batches, verbose=0, before_batch=None):
     # A single head is its own fusion.
     scores.update(zip(HEADS, head_scores or [fused], strict=False))
     return {**scores, "fused": fused}
+
+
+def _predictor(model, info):
+    """The function from images to outputs, in the order of the batches' classes."""
+    if not isinstance(model, keras.Model):
+        return model
+
+    predict = predictor(model)
+    if info is None:
+        return predict
+
+    order = class_order(getattr(model, "class_names", None), info.class_names)
+    count = getattr(model, "num_classes", info.num_classes)
+    if count != info.num_classes:
+        raise UserError(
+            f"the model has {count} classes and the data {info.num_classes}: expected the same"
+        )
+    if order is None:
+        return predict
+    return lambda images: [outputs[:, order] for outputs in predict(images)]
 
 
 def _check_processes(info):

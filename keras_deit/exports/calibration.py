@@ -4,13 +4,16 @@ import warnings
 
 import numpy as np
 
+from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data import datasets
 from keras_deit.data.reading import read_images
 from keras_deit.data.transforms import evaluation_view
 from keras_deit.utils.errors import UserError
 
 
-def sample_images(dataset, split, count, data_dir=None, size=(224, 224), crop=0.875):
+def sample_images(
+    dataset, split, count, data_dir=None, size=(224, 224), crop=0.875, preprocessing=IMAGENET
+):
     """Images of a dataset, evenly spaced in its order. Unreadable ones are skipped with a warning.
 
     Args:
@@ -18,6 +21,7 @@ def sample_images(dataset, split, count, data_dir=None, size=(224, 224), crop=0.
         count: int. Number of images, at most.
         size: (height, width), in pixels. Default (224, 224).
         crop: float in [0.05, 1]. Center-crop ratio. Default 0.875.
+        preprocessing: ``Preprocessing`` of the model that gets the images. Default: ImageNet's.
 
     Returns:
         float32 (images, height, width, 3), normalized.
@@ -25,11 +29,11 @@ def sample_images(dataset, split, count, data_dir=None, size=(224, 224), crop=0.
     Raises:
         UserError: none of these images can be read.
     """
-    data = datasets.load(dataset, split, data_dir)
+    data = datasets.load(dataset, split, data_dir, preprocessing.upright)
     indices = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
 
     def read(index):
-        return evaluation_view(data[index][0], size, crop)
+        return evaluation_view(data[index][0], size, crop, preprocessing)
 
     images = []
     for _, image, reason in read_images(read, indices.tolist()):

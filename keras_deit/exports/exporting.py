@@ -1,4 +1,4 @@
-"""From a model to a file that its own runtime has loaded again and that agrees with the model."""
+"""Export: a model's file, loaded again in its runtime and compared with the model."""
 
 import functools
 import pathlib
@@ -14,11 +14,13 @@ from keras_deit.exports.report import Report
 from keras_deit.exports.settings import INT8_LEVELS, QUANTIZATIONS, ExportSettings
 from keras_deit.exports.timing import median_milliseconds
 from keras_deit.models.base import ImageClassifier
-from keras_deit.models.factory import float32_copy
+from keras_deit.models.factory import family_names, float32_copy
 from keras_deit.models.policies import is_float32
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write, atomic_write_folder
-from keras_deit.utils.validation import height_and_width
+from keras_deit.utils.names import printable
+from keras_deit.utils.paths import expand_home
+from keras_deit.utils.validation import gives_fused_logits, height_and_width
 
 # Largest ``Report.difference`` of files that only round. Those with int8 are held to agreement.
 TOLERANCES = {"none": 1e-4, "float16": 2e-2}
@@ -76,7 +78,7 @@ def export(
     the model in float32, and only then renamed to ``path``.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``, on the TensorFlow backend, not quantized.
+        model: an ``ImageClassifier``, on the TensorFlow backend, not quantized.
         path: the suffix chooses the format: ``.tflite`` for LiteRT (``exports/litert.py``),
             ``.onnx`` (``exports/onnx_file.py``), or, without a suffix, the folder of a SavedModel
             (``exports/saved_model.py``).
@@ -113,7 +115,7 @@ def export(
         >>> report.runtime, report.difference < 1e-4
         ('ONNX Runtime', True)
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(expand_home(path))
     file_format = format_of(path)
 
     # 1. Invalid arguments are rejected before the first slow step.
@@ -154,6 +156,11 @@ def export(
 
 
 def _check_path(path, file_format, overwrite):
+    if printable(path) != str(path):
+        raise UserError(
+            f"{printable(path)} is not valid UTF-8, and the files' runtimes open no such path:"
+            " expected another name"
+        )
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists: expected another name, or overwrite")
     if path.is_dir() and (file_format.SUFFIX or not (path / "saved_model.pb").exists()):
@@ -181,7 +188,12 @@ def _check_batch(batch):
 
 def _check_model(model, attention):
     if not isinstance(model, ImageClassifier):
-        raise UserError(f"{type(model).__name__}: expected a DeiT or RegNetY to export")
+        raise UserError(f"{type(model).__name__}: expected a {family_names()} to export")
+    if not gives_fused_logits(model):
+        raise UserError(
+            f"{type(model).__name__} overrides call, and kd.export writes what logits returns:"
+            " override logits instead, or use model.export"
+        )
     if attention and not model.has_attention:
         raise UserError(f"a {type(model).__name__} has no attention to export")
     if keras.backend.backend() != "tensorflow":
@@ -198,7 +210,7 @@ def _reference(model, copy):
     if not is_float32(copy):
         raise UserError(
             f"a {type(model).__name__} of dtype float32 has layers of another dtype, and cannot be"
-            " compared: expected that all its layers are given its dtype_policy"
+            " compared: give all its layers its dtype_policy"
         )
     return copy
 
@@ -253,7 +265,7 @@ def _write_and_compare(plan, partial):
 
 def _compare(plan, run):
     """The ``difference`` and the ``agreement`` of a ``Report``, for the file's function ``run``."""
-    # One image at a time, as on a device, unless the file takes whole batches alone.
+    # One image at a time, as on a device, unless the file takes only whole batches.
     step = plan.settings.batch or 1
     images = _whole_batches(plan.images, step)
     logits = [run(images[start : start + step]) for start in range(0, len(images), step)]

@@ -22,7 +22,7 @@ def format_of(path):
     """The format with the suffix of ``path``, a ``pathlib.Path``.
 
     Raises:
-        UserError: there is none.
+        UserError: no format has this suffix.
     """
     for file_format in FORMATS:
         if path.suffix == file_format.SUFFIX:

@@ -12,7 +12,7 @@ def named_outputs(model, values, images, attention=False):
     """A model's outputs by name.
 
     Args:
-        model: a float32 ``DeiT`` or ``RegNetY``.
+        model: a float32 ``ImageClassifier``.
         values: list of tensors, the values of its variables.
         images: float32 (batch, height, width, 3), normalized.
         attention: bool. Whether to add the attention of a ``DeiT``. Default False.

@@ -34,11 +34,11 @@ SENSITIVE_TO_INT8 = (
     "TRANSPOSE",
     "UNPACK",
 )
-FOREIGN_PREFIXES = ("Flex", "CUSTOM")  # of operations that are TensorFlow's, or no one's
+FOREIGN_PREFIXES = ("Flex", "CUSTOM")  # of operations that are TensorFlow's, or custom
 
 
 def write(model, path, settings):
-    """Writes the file, with LiteRT's own operations alone.
+    """Writes the file, with only LiteRT's own operations.
 
     Input and outputs are float32: normalized images (batch, height, width, 3), ``logits`` and, if
     the settings ask for it, ``attention``. A file for any batch size begins with one image;
@@ -48,7 +48,7 @@ def write(model, path, settings):
     the file, as is usual for LiteRT: ``unzip model.tflite`` finds them.
 
     Args:
-        model: a float32 ``DeiT`` or ``RegNetY``.
+        model: a float32 ``ImageClassifier``.
         path: ``pathlib.Path`` of the file.
         settings: ``ExportSettings``.
 
@@ -93,7 +93,7 @@ def _convert(converter, settings):
     if settings.quantize == "none":
         return converter.convert()
 
-    # Alone, this stores int8 weights and quantizes activations dynamically.
+    # By itself, this stores int8 weights and quantizes activations dynamically.
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if settings.quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
@@ -107,11 +107,11 @@ def _convert(converter, settings):
     # With it, activations are quantized by the ranges that they have on these images.
     converter.representative_dataset = calibration_batches
     if settings.higher_precision == INT8_PRODUCTS:
-        return _convert_products_alone(converter, calibration_batches)
+        return _convert_only_products(converter, calibration_batches)
     return converter.convert()
 
 
-def _convert_products_alone(converter, calibration_batches):
+def _convert_only_products(converter, calibration_batches):
     """The file's bytes, with all operations in float32 but the layers' matrix products."""
     import tensorflow as tf
 

@@ -1,8 +1,7 @@
-"""What a file says about itself, so that it can be used without this package."""
+"""The metadata of an exported file, so that it can be used without this package."""
 
 import json
 
-from keras_deit.configs.preprocessing import MEAN, STD
 from keras_deit.evaluation.scores import HEADS
 
 
@@ -10,7 +9,7 @@ def file_metadata(model, settings):
     """Describes the outputs, and how an image becomes an input.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``.
+        model: an ``ImageClassifier``.
         settings: the file's ``ExportSettings``.
 
     Returns:
@@ -29,8 +28,10 @@ def file_metadata(model, settings):
     heads = HEADS[: 1 + model.distilled]
     # A convnet has no tokens.
     tokens = (*heads, "patches") if model.has_attention else ()
-    # The names have an entry of their own, which also names unnamed classes.
-    fields = {name: value for name, value in model.fields.items() if name != "class_names"}
+    # These have separate entries; that of the names also names unnamed classes.
+    separate = ("class_names", "preprocessing")
+    fields = {name: value for name, value in model.fields.items() if name not in separate}
+    preprocessing = model.preprocessing
 
     return {
         "model": json.dumps({"class": type(model).__name__, **fields}),
@@ -39,8 +40,9 @@ def file_metadata(model, settings):
         "tokens": ", ".join(tokens),
         "image_size": f"{height}x{width}",
         "crop": f"{settings.crop:g}",
-        "mean": ", ".join(map(str, MEAN)),
-        "std": ", ".join(map(str, STD)),
+        "mean": ", ".join(map(str, preprocessing.mean)),
+        "std": ", ".join(map(str, preprocessing.std)),
+        "upright": str(preprocessing.upright).lower(),
         "input": "RGB, float32 (batch, height, width, 3): (pixel / 255 - mean) / std, of the center"
         " of an image, resized with antialiased bicubic until it covers image_size / crop",
         "logits": "the mean of the heads' logits",

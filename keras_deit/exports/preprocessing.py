@@ -3,10 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_deit.configs.preprocessing import MEAN, STD
+from keras_deit.configs.preprocessing import IMAGENET
+from keras_deit.exports.exif import orientation, turned
 
 
-def from_pixels(images, size, crop):
+def from_pixels(images, size, crop, preprocessing=IMAGENET):
     """The model's input from pixels, as ``data.transforms.evaluation_view`` makes it, to one gray
     level of rounding.
 
@@ -14,6 +15,7 @@ def from_pixels(images, size, crop):
         images: uint8 (batch, height, width, 3), of any size.
         size: (height, width) of the model's images.
         crop: float. Center-crop ratio.
+        preprocessing: ``Preprocessing`` of the model. Default: ImageNet's.
 
     Returns:
         float32 (batch, *size, 3), normalized.
@@ -36,7 +38,7 @@ def from_pixels(images, size, crop):
     top, left = tf.unstack(tf.cast(tf.round((resized_size - tf.constant(size)) / 2), tf.int32))
     images = images[:, top : top + size[0], left : left + size[1]]
     images = tf.ensure_shape(images, (None, *size, 3))
-    return (images / 255 - np.float32(MEAN)) / np.float32(STD)
+    return (images / 255 - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
 
 
 def _resized_size(image_size, size, crop):
@@ -50,9 +52,9 @@ def _resized_size(image_size, size, crop):
     return tf.cast(tf.round(tf.cast(image_size, tf.float64) / scale), tf.int32)
 
 
-def from_files(files, size, crop):
-    """The model's input from string (batch,), JPEG or PNG files of any sizes; see
-    ``from_pixels``."""
+def from_files(files, size, crop, preprocessing=IMAGENET):
+    """The model's input from string (batch,), JPEG or PNG files of any sizes, turned as their EXIF
+    orientation says if ``preprocessing.upright``; see ``from_pixels``."""
 
     def decode(file):
         pixels = tf.cond(
@@ -61,6 +63,8 @@ def from_files(files, size, crop):
             lambda: tf.io.decode_jpeg(file, 3, dct_method="INTEGER_ACCURATE"),
             lambda: tf.io.decode_png(file, 3),
         )
-        return from_pixels(pixels[tf.newaxis], size, crop)[0]
+        if preprocessing.upright:
+            pixels = turned(pixels, orientation(file))
+        return from_pixels(pixels[tf.newaxis], size, crop, preprocessing)[0]
 
     return tf.map_fn(decode, files, fn_output_signature=tf.TensorSpec((*size, 3), tf.float32))

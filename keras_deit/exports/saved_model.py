@@ -17,14 +17,15 @@ def write(model, path, settings):
 
     - ``serving_default``: ``images``, float32 (batch, height, width, 3), normalized;
     - ``pixels``: ``pixels``, uint8 (batch, any height, any width, 3);
-    - ``encoded``: ``encoded``, string (batch,), JPEG or PNG files of any sizes;
+    - ``encoded``: ``encoded``, string (batch,), JPEG or PNG files of any sizes, which are turned as
+      their EXIF orientation says if the model's ``preprocessing.upright``;
 
     and return ``logits``, ``probabilities``, ``class_head``, for a distilled model
     ``distillation_head``, and ``class_names``, the same row for every image, all (batch,
     num_classes); and ``attention``, if the settings ask for it.
 
     Args:
-        model: a float32 ``DeiT`` or ``RegNetY``.
+        model: a float32 ``ImageClassifier``.
         path: of the folder.
         settings: ``ExportSettings``.
     """
@@ -55,7 +56,7 @@ def write(model, path, settings):
     def signature(preprocess, name, shape, dtype):
         # It calls ``serve``, so that the file holds the model's graph once.
         def preprocess_and_serve(data):
-            images = preprocess(data, settings.image_size, settings.crop)
+            images = preprocess(data, settings.image_size, settings.crop, model.preprocessing)
             return module.serve(tf.ensure_shape(images, image_shape))
 
         spec = tf.TensorSpec((settings.batch, *shape), dtype, name)

@@ -1,4 +1,4 @@
-"""What a file is to be: the settings that every format's ``write`` takes."""
+"""Export settings, which every format's ``write`` takes."""
 
 from dataclasses import dataclass
 

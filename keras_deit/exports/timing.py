@@ -1,4 +1,4 @@
-"""Latency of functions that are to be compared."""
+"""Latencies of functions, measured in turn."""
 
 import statistics
 import time
@@ -11,7 +11,7 @@ def median_milliseconds(*functions):
     """The median duration of a call of each function, in milliseconds.
 
     The functions, without arguments, are called in turn, so that a change in the machine's speed
-    meets all of them. One call of each before that is not timed.
+    affects all of them. One call of each before that is not timed.
 
     Returns:
         A tuple of floats, one per function.

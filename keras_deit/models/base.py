@@ -1,16 +1,21 @@
 """``ImageClassifier``: what DeiT, RegNetY and any further model family share."""
 
 import inspect
+import os
 from typing import ClassVar
 
 import keras
 from keras import ops
 
+from keras_deit.configs.class_names import numbered, readable
+from keras_deit.configs.preprocessing import as_preprocessing
 from keras_deit.distillation.trainer import DistillationTrainer
-from keras_deit.models.lora import adapter_settings, adapters_merged, enable_adapters
+from keras_deit.models.lora import adapter_settings, enable_adapters, keep_adapters
 from keras_deit.models.policies import model_policy, own_policy
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.files import atomic_write, atomic_write_hdf5
 from keras_deit.utils.keras_private import make_rematerializable
+from keras_deit.utils.paths import expand_home
 from keras_deit.utils.validation import class_name_tuple, keras_arguments, positive_integers
 
 LORA = "lora"  # the key of LoRA adapters in a model's config
@@ -32,12 +37,15 @@ class ImageClassifier(DistillationTrainer, keras.Model):
     Args:
         num_classes: int. Outputs of each head.
         class_names: list or tuple of str, or None. Class names in output order.
+        preprocessing: ``Preprocessing``, a dict of its arguments, or None for ImageNet's. How the
+            model's images are made, beside their size; it is saved with the model.
         **kwargs: ``name``, ``dtype`` and ``trainable`` of a Keras model. ``dtype`` reaches every
             layer: the name of a policy, a ``keras.DTypePolicy``, or a ``DTypePolicyMap`` by the
             layers' paths. Default None, the global policy.
 
     Raises:
-        UserError: ``num_classes`` is no positive integer, or not the number of ``class_names``.
+        UserError: ``num_classes`` is not a positive integer, or not the number of ``class_names``;
+            or ``preprocessing`` is invalid.
 
     Example:
         >>> import keras_deit as kd
@@ -65,10 +73,13 @@ class ImageClassifier(DistillationTrainer, keras.Model):
     # timm's constructor arguments -> the fields with the same value.
     timm_arguments: ClassVar[dict[str, str]] = {}
 
+    # bool. Whether Keras, which is saving a file of the model, lists its attributes next.
+    _saves_model = False
+
     # str. How the name, in timm's naming, of a parameter ends that each block has exactly once.
     block_suffix = ""
 
-    def __init__(self, num_classes, class_names=None, **kwargs):
+    def __init__(self, num_classes, class_names=None, preprocessing=None, **kwargs):
         kwargs = keras_arguments(kwargs)
         kwargs["dtype"] = own_policy(kwargs.get("dtype"))
         # Without autocast: layers cast what they compute with, in ``logits`` as in a call.
@@ -76,6 +87,7 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         make_rematerializable(self)
         (self.num_classes,) = positive_integers(num_classes=num_classes)
         self.class_names = class_name_tuple(class_names, self.num_classes)
+        self.preprocessing = as_preprocessing(preprocessing)
 
     def logits(self, images, training=False):
         """A list of float32 (batch, num_classes) tensors, one per head."""
@@ -84,6 +96,14 @@ class ImageClassifier(DistillationTrainer, keras.Model):
     def features(self, images, training=False):
         """The output of the last block, normalized or pooled as the heads need it."""
         raise NotImplementedError
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], self.num_classes
+
+    def compute_output_spec(self, images, *args, **kwargs):
+        """The shape and dtype that a call gives, by calling it. Keras would derive them from
+        ``compute_output_shape``, whatever a subclass does and whichever images it refuses."""
+        return keras.Operation.compute_output_spec(self, images, *args, **kwargs)
 
     def head_features(self, images):
         """What the heads see in inference, float32 (batch, width).
@@ -95,8 +115,9 @@ class ImageClassifier(DistillationTrainer, keras.Model):
 
     @property
     def class_labels(self):
-        """Printable class names, a tuple of str; "class 0", "class 1" ... if there are none."""
-        return self.class_names or tuple(f"class {i}" for i in range(self.num_classes))
+        """Class names to print, a tuple of str: ImageNet's in English, even of a model that knows
+        them as synsets; "class 0", "class 1" ... if there are none."""
+        return readable(self.class_names or numbered(self.num_classes))
 
     @property
     def fields(self):
@@ -123,18 +144,52 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         """Empty: a saved model is the function, without optimizer, losses or teacher."""
         return {}
 
+    # Keras saves a model's variables, then, in a file of the model and not of weights, its assets,
+    # and then each attribute that ``dir`` lists. A file of the model keeps LoRA adapters, which its
+    # config describes, and not the optimizer's state, which no load reads.
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        self._saves_model = False
+        keep_adapters(self, False)
+
+    def save_assets(self, folder):
+        """Nothing: there are none."""
+        self._saves_model = True
+        keep_adapters(self, True)
+
+    def __dir__(self):
+        names = super().__dir__()
+        if self._saves_model:
+            self._saves_model = False
+            names = [name for name in names if name != "optimizer"]
+        return names
+
     def save(self, filepath, overwrite=True, zipped=None, **kwargs):
-        """Keras' own, without the optimizer's state, which no load reads."""
-        optimizer = getattr(self, "optimizer", None)
-        self.optimizer = None
-        try:
-            return super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
-        finally:
-            self.optimizer = optimizer
+        """Keras' own, without the optimizer's state. A ``.keras`` file is written atomically.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        filepath = expand_home(filepath)
+        options = {"overwrite": overwrite, "zipped": zipped, **kwargs}
+        keras_save = super().save
+        if _writes_one_file(filepath, ".keras", overwrite):
+            atomic_write(filepath, lambda partial: keras_save(partial, **options))
+        else:
+            keras_save(filepath, **options)
 
     def save_weights(self, filepath, overwrite=True, max_shard_size=None):
-        """Keras' own: with LoRA adapters merged, for any model of this shape."""
-        with adapters_merged(self):
+        """Keras' own, with LoRA adapters merged, for any model of this shape. A ``.weights.h5``
+        file is written atomically.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        filepath = expand_home(filepath)
+        if max_shard_size is None and _writes_one_file(filepath, ".weights.h5", overwrite):
+            atomic_write_hdf5(filepath, super().save_weights)
+        else:
             super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
 
     def export(
@@ -150,7 +205,11 @@ class ImageClassifier(DistillationTrainer, keras.Model):
             input_signature = [keras.InputSpec(shape=(None, height, width, 3), dtype="float32")]
 
         return super().export(
-            filepath, format=format, verbose=verbose, input_signature=input_signature, **kwargs
+            expand_home(filepath),
+            format=format,
+            verbose=verbose,
+            input_signature=input_signature,
+            **kwargs,
         )
 
     # Weight files: what timm calls the model, and what a file must hold to be one.
@@ -196,3 +255,10 @@ class ImageClassifier(DistillationTrainer, keras.Model):
             arguments |= {parameter.name: parameter.default for parameter in named}
 
         return arguments
+
+
+def _writes_one_file(filepath, suffix, overwrite):
+    """Whether Keras, asked to save to ``filepath``, writes one local file without a question."""
+    is_local = isinstance(filepath, (str, os.PathLike)) and "://" not in str(filepath)
+    is_named = str(filepath).endswith(suffix)
+    return is_local and is_named and (overwrite or not os.path.exists(filepath))

@@ -7,11 +7,17 @@ from keras import ops
 
 from keras_deit.distillation.trainer import fuse
 from keras_deit.models.base import ImageClassifier
-from keras_deit.models.deit_layers import EPSILON, Block, Dropout, PatchEmbedding, TokenEmbedding
-from keras_deit.models.lora import Dense
+from keras_deit.models.deit_layers import EPSILON, Block, PatchEmbedding, TokenEmbedding
+from keras_deit.models.dropout import Dropout
+from keras_deit.models.keras_layers import Dense, LayerNormalization
 from keras_deit.models.policies import build_layer
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.validation import height_and_width, positive_integers, with_static_shape
+from keras_deit.utils.validation import (
+    check_normalized,
+    height_and_width,
+    positive_integers,
+    with_static_shape,
+)
 
 
 @keras.saving.register_keras_serializable("keras_deit")
@@ -20,8 +26,8 @@ class DeiT(ImageClassifier):
 
     Calling it gives one tensor, in training and in inference: the **fused** logits, float32
     (batch, num_classes), the mean of its heads' logits as in the published code. ``logits`` gives
-    each head's own. Images are float32 (batch, height, width, 3), normalized by ImageNet's mean
-    and standard deviation.
+    each head's own. Images are float32 (batch, height, width, 3), normalized as
+    ``preprocessing`` says.
 
     Args:
         image_size: int or (height, width), in pixels, multiples of ``patch_size``. Default 224.
@@ -37,6 +43,8 @@ class DeiT(ImageClassifier):
         dropout: float in [0, 1). Rate after the embedding, the attention and both layers of each
             MLP. Default 0.
         class_names: list or tuple of str, or None. Class names in output order. Default None.
+        preprocessing: ``Preprocessing``, dict or None, as for ``ImageClassifier``. Default None,
+            ImageNet's.
         **kwargs: ``name``, ``dtype`` and ``trainable``, as for ``ImageClassifier``.
 
     Raises:
@@ -55,6 +63,7 @@ class DeiT(ImageClassifier):
     """
 
     supports_accumulation = True
+    supports_distillation = True
     has_attention = True
     block_suffix = "attn.qkv.weight"
     timm_arguments: ClassVar[dict[str, str]] = {
@@ -79,9 +88,10 @@ class DeiT(ImageClassifier):
         drop_path=0.0,
         dropout=0.0,
         class_names=None,
+        preprocessing=None,
         **kwargs,
     ):
-        super().__init__(num_classes, class_names, **kwargs)
+        super().__init__(num_classes, class_names, preprocessing, **kwargs)
 
         self.image_size = height_and_width(image_size)
         self.patch_size, self.width, self.depth, self.heads = positive_integers(
@@ -107,7 +117,7 @@ class DeiT(ImageClassifier):
             for i, rate in enumerate(rates)
         ]
 
-        self.norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="norm", dtype=policy)
+        self.norm = LayerNormalization(epsilon=EPSILON, name="norm", dtype=policy)
         self.head = self._head("head")
         self.head_dist = self._head("head_dist") if distilled else None
 
@@ -162,7 +172,7 @@ class DeiT(ImageClassifier):
 
         for block in self.blocks:
             x = block(x, training=training)
-        return self.norm(x)
+        return self.norm(x, training=training)
 
     def head_features(self, images):
         tokens = 1 + self.distilled
@@ -185,8 +195,26 @@ class DeiT(ImageClassifier):
 
         return ops.stack(maps, axis=1)
 
+    def compute_output_spec(self, images, *args, **kwargs):
+        """Keras' own, of images of this size if it is not known: ``keras.Input((None, None, 3))``.
+        When images of another size come, the call refuses them."""
+        known = (*self.image_size, 3)
+        sides = images.shape[1:]
+        if isinstance(images, keras.KerasTensor) and len(sides) == 3 and None in sides:
+            sides = [side or other for side, other in zip(sides, known, strict=True)]
+            images = keras.KerasTensor((images.shape[0], *sides), images.dtype)
+        return super().compute_output_spec(images, *args, **kwargs)
+
     def _embed(self, images):
+        check_normalized(images)
         images = with_static_shape(images, None, self.image_size)
+        if isinstance(images, keras.KerasTensor) and None in images.shape[1:]:
+            height, width = self.image_size
+            raise UserError(
+                f"images of unknown size: expected keras.Input(({height}, {width}, 3)), which the"
+                " model is built for"
+            )
+
         # Without this, images with as many patches in another shape would pass silently.
         if tuple(images.shape[1:]) != (*self.image_size, 3):
             raise UserError(
@@ -209,6 +237,7 @@ class DeiT(ImageClassifier):
             "drop_path": self.rate,
             "dropout": self.dropout.rate if self.dropout else 0.0,
             "class_names": self.class_names and list(self.class_names),
+            "preprocessing": self.preprocessing.fields,
         }
 
     def timm_config(self):

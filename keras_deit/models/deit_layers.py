@@ -1,4 +1,4 @@
-"""The layers of a DeiT, on ``keras.ops`` alone, under the published parameter names.
+"""The layers of a DeiT, only on ``keras.ops``, under the published parameter names.
 
 Shapes: ``batch`` images become ``tokens`` vectors of ``width`` numbers. Initial values are the
 published ones (timm ``vision_transformer.py``): matrices, tokens and position embedding
@@ -8,15 +8,13 @@ Saved files name layers by class and attribute: renaming either makes ``.weights
 unreadable.
 """
 
-import math
-
 import keras
 from keras import ops
 
-from keras_deit.distribution import replicas
-from keras_deit.models.lora import Conv2D, Dense
+from keras_deit.models import operations
+from keras_deit.models.dropout import Dropout, DropPath
+from keras_deit.models.keras_layers import Conv2D, Dense, LayerNormalization
 from keras_deit.models.policies import build_layer
-from keras_deit.models.stateless_random import uniform
 
 EPSILON = 1e-6  # LayerNorm
 
@@ -27,7 +25,7 @@ def _dense(units, name, dtype):
 
 
 def _norm(name, dtype):
-    return keras.layers.LayerNormalization(epsilon=EPSILON, name=name, dtype=dtype)
+    return LayerNormalization(epsilon=EPSILON, name=name, dtype=dtype)
 
 
 @keras.saving.register_keras_serializable("keras_deit")
@@ -159,19 +157,20 @@ class Attention(keras.layers.Layer):
         build_layer(self, self.qkv, input_shape)
         build_layer(self, self.proj, input_shape)
 
-    def attend(self, x):
-        """(batch, tokens, width) to the attention weights, (batch, heads, tokens, tokens) in
-        float32, each row summing to one, and the values, (batch, heads, tokens, width // heads)."""
+    def attend(self, x, training=False):
+        """(batch, tokens, width) to the attention weights, (batch, heads, tokens, tokens), each row
+        summing to one, and the values, (batch, heads, tokens, width // heads). The weights are
+        float32, and in training of the values' dtype."""
         _, tokens, width = x.shape
         qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.heads, width // self.heads))
         q, k, v = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
 
-        # The softmax is in float32 under every dtype policy.
-        scores = ops.matmul(q * (width // self.heads) ** -0.5, ops.swapaxes(k, -1, -2))
-        return ops.softmax(ops.cast(scores, "float32")), v
+        scores = ops.matmul(q, ops.swapaxes(k, -1, -2))
+        scale = (width // self.heads) ** -0.5
+        return operations.attention_weights(scores, scale, training), v
 
-    def call(self, x):
-        weights, values = self.attend(x)
+    def call(self, x, training=False):
+        weights, values = self.attend(x, training)
         mixed = ops.matmul(ops.cast(weights, values.dtype), values)
         return self.proj(ops.reshape(ops.swapaxes(mixed, 1, 2), (-1, *x.shape[1:])))
 
@@ -207,72 +206,17 @@ class MLP(keras.layers.Layer):
         build_layer(self, self.fc1, input_shape)
         build_layer(self, self.fc2, (*input_shape[:-1], self.hidden))
 
-    def call(self, x, drop=lambda y: y):
-        x = drop(ops.gelu(self.fc1(x), approximate=False))
-        return drop(self.fc2(x))
+    def call(self, x, training=False, drop=lambda y: y):
+        # Two dimensions: only then TensorFlow fuses a GELU into the matrix product before it.
+        rows = ops.reshape(x, (-1, x.shape[-1]))
+        hidden = drop(operations.gelu(self.fc1(rows), training))
+        return ops.reshape(drop(self.fc2(hidden)), (-1, *x.shape[1:]))
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
         return {**super().get_config(), "hidden": self.hidden}
-
-
-@keras.saving.register_keras_serializable("keras_deit")
-class DropPath(keras.layers.Layer):
-    """Stochastic depth (Huang et al., 2016): in training, drops an image's whole residual branch
-    with probability ``rate`` and divides the kept ones by ``1 - rate``.
-
-    Args:
-        rate: float in [0, 1).
-
-    Example:
-        >>> import numpy as np
-        >>> from keras_deit.models.deit_layers import DropPath
-        >>> branch = np.ones((1, 8, 12), "float32")
-        >>> float(np.max(DropPath(0.5)(branch)))  # inference
-        1.0
-    """
-
-    def __init__(self, rate, **kwargs):
-        super().__init__(**kwargs)
-        self.rate = rate
-        self.seeds = keras.random.SeedGenerator()
-
-    def build(self, input_shape):
-        pass
-
-    def call(self, x, training=False):
-        if not training or not self.rate:
-            return x
-        # One number per image; each replica has numbers of its own.
-        keep = uniform(ops.shape(x)[0], self.seeds.next(), replicas.index()) >= self.rate
-        keep = ops.reshape(ops.cast(keep, x.dtype), (-1,) + (1,) * (len(x.shape) - 1))
-        return x * keep / (1 - self.rate)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-    def get_config(self):
-        return {**super().get_config(), "rate": self.rate}
-
-
-@keras.saving.register_keras_serializable("keras_deit")
-class Dropout(DropPath):
-    """In training, drops single numbers with probability ``rate`` and divides the kept ones by
-    ``1 - rate``. Unlike Keras' layer it drops the same ones under XLA.
-
-    Args:
-        rate: float in [0, 1).
-    """
-
-    def call(self, x, training=False):
-        if not training or not self.rate:
-            return x
-        shape = ops.shape(x)
-        count = math.prod(shape[1:]) * shape[0]
-        keep = uniform(count, self.seeds.next(), replicas.index()) >= self.rate
-        return x * ops.reshape(ops.cast(keep, x.dtype), shape) / (1 - self.rate)
 
 
 @keras.saving.register_keras_serializable("keras_deit")

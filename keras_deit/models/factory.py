@@ -25,7 +25,7 @@ def build(variant, **overrides):
             ``drop_path`` ... A family for images of any size ignores ``image_size``.
 
     Returns:
-        A built ``DeiT`` or ``RegNetY``.
+        A built ``ImageClassifier``: a ``DeiT`` or, of the variants named so, a ``RegNetY``.
 
     Raises:
         UserError: unknown name or field; the message lists the known ones.

@@ -1,8 +1,5 @@
 """LoRA adapters (Hu et al., 2021, arXiv 2106.09685): kept in files, or merged into kernels."""
 
-import contextlib
-
-import keras
 import numpy as np
 from keras import ops
 
@@ -15,24 +12,26 @@ ADAPTER = "lora_kernel_"
 
 
 class Adaptable:
-    """A mixin before a Keras layer that has ``enable_lora``: files keep its adapter.
+    """A mixin before a Keras layer that has ``enable_lora``: a model's file keeps its adapter.
 
     Keras' own merge the adapter into the kernel when they save, rounded to the dtype that they
-    compute in, and load it as zeros, which do not train.
+    compute in, and load it as zeros, which do not train. That is also what other files get: they
+    are for any model of this shape.
     """
 
-    # bool. Whether to save the kernel with the adapter merged into it, as Keras does.
-    merges_adapter = False
+    # bool. Whether the next file that the layer is saved to is one of its model.
+    keeps_adapter = False
 
     def save_own_variables(self, store):
-        if self.merges_adapter or not self.lora_enabled:
+        keeps_adapter, self.keeps_adapter = self.keeps_adapter, False
+        if not (keeps_adapter and self.lora_enabled):
             super().save_own_variables(store)
             return
         for variable in self.weights:
             store[variable.name] = variable
 
     def load_own_variables(self, store):
-        if f"{ADAPTER}a" in set(store.keys()):  # a store has keys, and no __contains__ of its own
+        if f"{ADAPTER}a" in set(store.keys()):  # a store has keys, and no __contains__
             for variable in self.weights:
                 variable.assign(store[variable.name])
             return
@@ -44,34 +43,11 @@ class Adaptable:
             self.lora_kernel_a.assign(start)
 
 
-# Keras names some groups of a .weights.h5 file by these classes: they keep the names of Keras'.
-
-
-@keras.saving.register_keras_serializable("keras_deit")
-class Dense(Adaptable, keras.layers.Dense):
-    """Keras' dense layer, whose LoRA adapter can be saved."""
-
-    def quantize(self, mode=None, type_check=True, config=None):
-        # Keras' own refuses subclasses, as they may compute something else. This one does not.
-        super().quantize(mode, type_check=False, config=config)
-
-
-@keras.saving.register_keras_serializable("keras_deit")
-class Conv2D(Adaptable, keras.layers.Conv2D):
-    """Keras' convolution, whose LoRA adapter can be saved."""
-
-
-@contextlib.contextmanager
-def adapters_merged(model):
-    """Within it, a model's layers save their kernels with the adapters merged into them."""
-    layers = [layer for layer in all_layers(model) if isinstance(layer, Adaptable)]
-    for layer in layers:
-        layer.merges_adapter = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.merges_adapter = False
+def keep_adapters(model, keep):
+    """Has a model's layers keep their adapters, or merge them, in the file that is next saved."""
+    for layer in all_layers(model):
+        if isinstance(layer, Adaptable):
+            layer.keeps_adapter = keep
 
 
 def adapter_settings(model):

@@ -15,7 +15,7 @@ def uniform(count, seed, replica=0):
     Args:
         count: int, or scalar int tensor. How many.
         seed: a pair of integers, or an integer tensor (2,).
-        replica: int, or scalar int tensor. The device's number; each has other numbers.
+        replica: int, or scalar int tensor. The device's number; each draws different numbers.
 
     Returns:
         A float32 tensor (count,), in [0, 1).

@@ -20,6 +20,7 @@ from keras_deit.training.run import train
 from keras_deit.utils import tables
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write_text
+from keras_deit.utils.paths import expand_home
 from keras_deit.utils.progress import progress_bar
 
 SCORES = (*HEADS, "fused")
@@ -30,7 +31,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
-    """Trains and scores every method with every seed, in processes of their own.
+    """Trains and scores every method with every seed, in separate processes.
 
     Finished runs are not repeated. Progress is that of all runs together.
 
@@ -43,8 +44,8 @@ def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
         data_dir: str or path. Where TFDS keeps its datasets. Default None, TFDS' own folder.
         split: str. The split that scores are taken on. Default "test".
         processes: int. Number of runs at a time. Default None: one with an accelerator, else one
-            for each core and at most ``MAX_PROCESSES``. A model of this size leaves a second core
-            idle.
+            for each core and at most ``MAX_PROCESSES``. Models as small as the digits' leave a
+            second core idle.
 
     Returns:
         A list of dicts with ``COLUMNS``, by seed and method: accuracies in [0, 1], None for a head
@@ -66,7 +67,7 @@ def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
     cores = os.cpu_count()
     spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
     if not processes:
-        # In a process of its own, as JAX would keep an accelerator's memory in this one.
+        # In a separate process, as JAX would keep an accelerator's memory in this one.
         with ProcessPoolExecutor(1, spawn) as pool:
             accelerators = pool.submit(_accelerators).result()
         processes = 1 if accelerators else min(cores, MAX_PROCESSES)
@@ -86,7 +87,7 @@ def report(rows, workdir):
         rows: list of dicts, as ``run`` returns them.
         workdir: str or path. That of ``run``.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = pathlib.Path(expand_home(workdir))
     tables.write_csv(workdir / "results.csv", COLUMNS, rows)
     atomic_write_text(workdir / "results.md", table(rows))
 
@@ -130,7 +131,7 @@ def table(rows):
 
 def run_folder(workdir, method, seed):
     """The workdir of one run."""
-    return pathlib.Path(workdir) / f"{method}-{seed}"
+    return pathlib.Path(expand_home(workdir)) / f"{method}-{seed}"
 
 
 def _seed_recipe(recipe, seed, workdir):
@@ -171,7 +172,9 @@ def _train_all(runs, pool, workdir, data_dir, split):
 def _train_one(recipe, workdir, data_dir, split):
     """In a process of the pool: one run, and its top-1 by head."""
     model = train(recipe, workdir, data_dir, quiet=True)
-    scores = evaluate(model, data.evaluation(recipe, data_dir, split))
+    scores = evaluate(
+        model, data.evaluation(recipe, data_dir, split, preprocessing=model.preprocessing)
+    )
     return {head: of_head and of_head.top1 for head, of_head in scores.items()}
 
 
@@ -191,7 +194,7 @@ def _start_process(threads):
 
 
 def _accelerators():
-    """In a process of its own: the names of the devices that are not CPUs."""
+    """In a separate process: the names of the devices that are not CPUs."""
     return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
 
 

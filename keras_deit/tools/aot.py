@@ -69,7 +69,7 @@ def recipe_for(variant, images, chips):
     return dataclasses.replace(
         STUDENTS[variant],
         batch_size=images * chips,
-        mix_group=0,  # it concerns the data alone, and does not divide every batch
+        mix_group=0,  # it concerns only the data, and does not divide every batch
         precision="mixed_bfloat16",
     )
 
@@ -126,7 +126,8 @@ def unknown_topology(topology, error):
     if status != "INVALID_ARGUMENT":
         raise error
     return UserError(
-        f"topology {topology!r}: expected one that libtpu knows, as v5e:2x2 or v5e:4x4: {message}"
+        f"topology {topology!r}: expected one that libtpu knows, such as v5e:2x2 or v5e:4x4:"
+        f" {message}"
     )
 
 

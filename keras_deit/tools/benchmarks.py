@@ -20,8 +20,8 @@ from keras_deit.data.seeding import VIEW, generator
 from keras_deit.data.transforms import training_view
 from keras_deit.exports import export, table
 from keras_deit.models.factory import build
+from keras_deit.tools.contenders import import_timm
 from keras_deit.utils import tables
-from keras_deit.utils.errors import UserError
 from keras_deit.weights import save_pretrained
 
 PHOTOGRAPHS = 384  # of 500x375 pixels
@@ -46,7 +46,7 @@ print(seconds, int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) / 1024)
 
 def loading(variant="deit_base_distilled_patch16_224"):
     """Prints the seconds and memory that it takes to load a safetensors file of random weights,
-    compared with building the model alone. Each is measured in a process of its own.
+    compared with only building the model. Each is measured in a separate process.
 
     Args:
         variant: str. A row of ``VARIANTS``. Default "deit_base_distilled_patch16_224".
@@ -137,10 +137,10 @@ def exporting():
 
 @contextlib.contextmanager
 def posterize_to_zero_bits():
-    """Within it, Pillow's ``ImageOps.posterize`` takes 0 bits as 1.
+    """A context in which Pillow's ``ImageOps.posterize`` treats 0 bits as 1.
 
-    timm asks for 0 at level 10, which Pillow 13 refuses. It is one for the whole process, and for
-    the workers that are forked within it.
+    timm asks for 0 at level 10, which Pillow 13 rejects. The change is for the whole process, and
+    for workers that are forked meanwhile.
     """
     from PIL import ImageOps
 
@@ -169,27 +169,19 @@ def write_photographs(folder):
         photograph = photographs[number % 2]
         top = int(rng.integers(photograph.height - height))
         left = int(rng.integers(photograph.width - width))
-        part = photograph.crop((left, top, left + width, top + height))
-        part.save(class_folders[number % 2] / f"{number:04}.jpg", quality=90)
+        crop = photograph.crop((left, top, left + width, top + height))
+        crop.save(class_folders[number % 2] / f"{number:04}.jpg", quality=90)
 
     return sorted((folder / "train").rglob("*.jpg"))
 
 
 def _timm_transform():
     """timm's published training augmentation, a function of a Pillow image."""
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError("timm to compare with is not installed: pip install timm") from error
-
-    # timm imports torchvision, whose compiled operators a CPU-only torch may lack: declare them.
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    from timm.data import create_transform
+    timm = import_timm()
+    import torch
 
     torch.set_num_threads(1)
-    transform = create_transform(
+    return timm.data.create_transform(
         IMAGE_SIZE,
         is_training=True,
         auto_augment="rand-m9-mstd0.5-inc1",
@@ -199,8 +191,6 @@ def _timm_transform():
         mean=MEAN,
         std=STD,
     )
-    transform.library = library  # the declarations end with this object
-    return transform
 
 
 def _cpu_times(files, timm_transform):

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_deit.distribution import replicas
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.files import atomic_write
+from keras_deit.utils.files import atomic_write_safetensors
 
 METRICS = "metrics"
 
@@ -33,16 +33,9 @@ class Checkpoints:
             arrays: numpy arrays by name.
             description: a value that JSON can hold.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import save_file
+        path = self.folder / f"{step:09}.safetensors"
+        atomic_write_safetensors(path, arrays, {"description": json.dumps(description)})
 
-        def write(partial):
-            try:
-                save_file(arrays, partial, {"description": json.dumps(description)})
-            except SafetensorError as error:  # its type for a full disk, too
-                raise OSError(error) from error
-
-        atomic_write(self.folder / f"{step:09}.safetensors", write)
         # Never one of a later step, which is not older.
         earlier = [path for path in self._paths() if int(path.stem) <= step]
         for old in earlier[: -self.keep]:

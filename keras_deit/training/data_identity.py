@@ -1,4 +1,4 @@
-"""The data of a run: which images, classes and steps it began with, and that they stay."""
+"""Checks that a run resumes with the images, classes and steps that it was started with."""
 
 from keras_deit.utils.errors import UserError
 
@@ -6,7 +6,7 @@ SHOWN = 5  # names of a difference
 
 
 def describe(training, validation):
-    """What a run's data is, in JSON values, so that a later start of the run can compare it.
+    """Describes a run's data in JSON values, for a later start of the run to compare.
 
     Args:
         training, validation: ``BatchInfo`` of both splits.
@@ -31,7 +31,7 @@ def check_same_data(workdir, before, now):
         now: what ``describe`` gives now.
 
     Raises:
-        UserError: they differ; names the split, and both numbers of images, steps and classes.
+        UserError: they differ. It names the split, and both numbers of images, steps and classes.
     """
     changes = [
         f"{split}: {', '.join(_changes(before[split], now[split]))}"
@@ -41,8 +41,8 @@ def check_same_data(workdir, before, now):
     ]
     if changes:
         raise UserError(
-            f"workdir {workdir} was started with other data ({'; '.join(changes)}): put the data"
-            " back as it was, or choose another workdir"
+            f"workdir {workdir} was started with other data ({'; '.join(changes)}): restore"
+            " the data, or choose another workdir"
         )
 
 

@@ -1,10 +1,12 @@
 """From a recipe to Keras objects: the optimizer, the loss, and the compiled model."""
 
 import contextlib
+import dataclasses
 import re
 
 import keras
 
+from keras_deit.configs.preprocessing import IMAGENET, as_preprocessing
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.distillation import Distillation
 from keras_deit.distillation.losses import WEIGHTED_MEAN
@@ -18,7 +20,6 @@ from keras_deit.weights import describe, load
 from keras_deit.weights.hub import download
 from keras_deit.weights.names import variables
 
-LARGE = 1_000_000  # parameters, from which on XLA is worth its compilation on a CPU too
 HEADS = ("head.", "head_dist.")  # how the names of the heads' variables begin
 
 
@@ -79,7 +80,7 @@ def loss(recipe=None):
     sample weights, so that zero-weight images do not count.
 
     Args:
-        recipe: taken for symmetry with ``optimizer``; every recipe has this loss.
+        recipe: ignored, as every recipe has this loss; ``optimizer`` takes one too.
 
     Example:
         >>> import keras_deit as kd
@@ -98,13 +99,26 @@ def fetch(recipe):
 
 @contextlib.contextmanager
 def precision(recipe):
-    """Within it, models are made with the recipe's dtype policy."""
+    """A context in which models are made with the recipe's dtype policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def preprocessing(recipe):
+    """How the images of a recipe's model are made: as its start expects them, else as ImageNet's;
+    the recipe says whether they are turned upright.
+
+    Returns:
+        A ``Preprocessing``.
+    """
+    own = IMAGENET
+    if recipe.start is not None:
+        own = as_preprocessing(describe(recipe.start, recipe.variant).fields["preprocessing"])
+    return dataclasses.replace(own, upright=recipe.upright)
 
 
 def build(recipe, class_names, steps_per_epoch, teacher=None):
@@ -117,7 +131,7 @@ def build(recipe, class_names, steps_per_epoch, teacher=None):
         teacher: a published name or file to load, a Keras model, or None.
 
     Returns:
-        A compiled ``DeiT`` or ``RegNetY``; whatever a step needs has its variables.
+        A compiled ``ImageClassifier``; whatever a step needs has its variables.
 
     Raises:
         UserError: the recipe's fields, its start and its teacher do not fit together.
@@ -131,7 +145,6 @@ def build(recipe, class_names, steps_per_epoch, teacher=None):
         keras.utils.set_random_seed(recipe.seed)
         model = _model(recipe, class_names)
 
-    _check_teacher_classes(recipe, teacher, model)
     _compile(recipe, model, teacher, steps_per_epoch)
     return model
 
@@ -167,6 +180,7 @@ def _model(recipe, class_names):
         model = load(recipe.start, recipe.variant, new_heads=recipe.new_heads, **fields)
 
     model.class_names = tuple(class_names)
+    model.preprocessing = preprocessing(recipe)
     freeze(model, recipe.trainable)
     return model
 
@@ -186,7 +200,7 @@ def freeze(model, trainable):
     """Makes the variables of a model that is not compiled yet constant, except those named.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``.
+        model: an ``ImageClassifier``.
         trainable: "all"; "attention", the attention layers, position embedding and heads, as the
             published code's ``--attn-only`` (Touvron et al., 2022, arXiv 2203.09795), which has one
             head; or "heads".
@@ -209,15 +223,6 @@ def freeze(model, trainable):
     for layer in all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
-
-
-def _check_teacher_classes(recipe, teacher, model):
-    taught = getattr(teacher, "class_names", None)
-    if taught and taught != model.class_names:
-        raise UserError(
-            f"teacher {recipe.teacher} was trained on other classes ({', '.join(taught[:3])}, ...)"
-            f" than {recipe.dataset} has ({', '.join(model.class_names[:3])}, ...)"
-        )
 
 
 def _compile(recipe, model, teacher, steps_per_epoch):
@@ -251,17 +256,14 @@ def _compile(recipe, model, teacher, steps_per_epoch):
 
 
 def _jit_compile(recipe, model):
-    """Whether XLA compiles the training step: True, False, or Keras' "auto"."""
-    on_jax = keras.backend.backend() == "jax"
+    """Whether XLA compiles the training step: True, False, or "auto", the model's own choice."""
+    if recipe.jit_compile == "auto":
+        return "auto"
 
     # Models with batch statistics, for which gradients of micro-batches do not add up, exchange
     # them between replicas inside the forward pass, which XLA cannot compile.
+    on_jax = keras.backend.backend() == "jax"
     possible = on_jax or replicas.count() == 1 or model.supports_accumulation
     if recipe.jit_compile == "true" and not possible:
         raise UserError("jit_compile=true: expected auto for a RegNetY on several replicas")
-
-    if recipe.jit_compile != "auto":
-        return recipe.jit_compile == "true"
-    if recipe.run_eagerly or not possible:
-        return False
-    return True if on_jax or model.count_params() >= LARGE else "auto"
+    return recipe.jit_compile == "true"

@@ -1,6 +1,7 @@
 """What a run writes for each epoch: ``metrics.csv`` and TensorBoard events."""
 
-from keras_deit.utils.errors import UserError
+from keras_deit.utils.errors import reason
+from keras_deit.utils.files import one_line_errors_of
 from keras_deit.utils.tables import write_csv
 
 
@@ -28,12 +29,14 @@ def write_events(row, workdir):
     import tensorboard  # noqa: F401 - TensorFlow's summaries need it
     import tensorflow as tf
 
-    try:
-        writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
-        with writer.as_default(step=row["epoch"]):
-            for name, value in row.items():
-                if value is not None:
-                    tf.summary.scalar(name, value)
-        writer.close()
-    except tf.errors.OpError as error:
-        raise UserError(f"cannot write {workdir}/tensorboard: {error.message}") from error
+    folder = workdir / "tensorboard"
+    with one_line_errors_of(folder):
+        try:
+            writer = tf.summary.create_file_writer(str(folder))
+            with writer.as_default(step=row["epoch"]):
+                for name, value in row.items():
+                    if value is not None:
+                        tf.summary.scalar(name, value)
+            writer.close()
+        except tf.errors.OpError as error:
+            raise OSError(reason(error.message)) from error

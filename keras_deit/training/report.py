@@ -7,7 +7,7 @@ from importlib import metadata
 
 import keras
 
-from keras_deit.distribution.strategies import unused_gpu
+from keras_deit.distribution.devices import unused_gpu
 from keras_deit.evaluation import plots
 from keras_deit.training.from_recipe import learning_rate
 from keras_deit.utils.files import atomic_write_text
@@ -34,7 +34,7 @@ def make_plan(recipe, effective, data, model, training, validation, strategy):
         strategy: the ``Strategy`` it trains on.
 
     Returns:
-        A dict of "recipe", the fields that were asked for; "data"; "run", what they amount to, as
+        A dict of "recipe", the fields that were asked for; "data"; "run", what they imply, as
         texts by title; and "versions". JSON can hold it.
     """
     run = {
@@ -51,7 +51,7 @@ def make_plan(recipe, effective, data, model, training, validation, strategy):
         "optimizer": _optimizer_text(effective),
         "teacher": _teacher_text(effective),
         "precision": recipe.precision,
-        "engine": f"{keras.backend.backend()}, {_xla_text(model)}",
+        "backend": f"{keras.backend.backend()}, {_xla_text(model)}",
         "checkpoints": f"every {recipe.save_minutes:g} minutes, or less often if that takes over"
         f" 5 % of the time; the last {recipe.keep} are kept",
     }

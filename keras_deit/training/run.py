@@ -10,10 +10,11 @@ from keras_deit.configs.recipes import RECIPES
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.data.pipeline import user_errors
 from keras_deit.distribution import Strategy, processes
+from keras_deit.distribution.strategies import check_batch
 from keras_deit.training import from_recipe, report
 from keras_deit.training.callbacks import RunCallback
 from keras_deit.training.data_identity import describe
-from keras_deit.training.progress_display import progress_display
+from keras_deit.training.progress_display import ProgressDisplay
 from keras_deit.training.signals import StopRequest
 from keras_deit.training.workdir import check_data_of_plan, open_workdir
 from keras_deit.utils import logs
@@ -33,7 +34,7 @@ def train(recipe, workdir, data_dir=None, quiet=False):
     ``metrics.csv`` (a row per epoch), ``tensorboard/``, ``checkpoints/``, ``best.keras`` (by
     validation accuracy), ``last.keras``, ``average.keras`` (if the recipe has a moving average of
     the weights), ``scores.json`` (by weights and head), ``report.md`` and ``curves.png``; and, if
-    the teacher is a recipe, ``teacher/``, a workdir of its own.
+    the teacher is a recipe, ``teacher/``, its workdir.
 
     Args:
         recipe: a ``Recipe``.
@@ -86,12 +87,12 @@ class _Run:
 
     def train(self):
         """The steps of a run, in the only order that works."""
-        # 1. The teacher, a run of its own if it is a recipe, under the same strategy. It may train
+        # 1. The teacher, a separate run if it is a recipe, under the same strategy. It may train
         # for days, so what is wrong with the student's recipe is found before.
         from_recipe.check(self.recipe)
         teacher = self.train_teacher()
 
-        # 2. Downloads, by one process alone; models are made by all of them together.
+        # 2. Downloads, by only one process; models are made by all of them together.
         with processes.first_process_first():
             from_recipe.fetch(self.recipe)
 
@@ -108,7 +109,7 @@ class _Run:
             effective = effective_recipe(self.recipe, training.info)
 
             # 4. The model, compiled.
-            self.strategy.check_batch(effective)
+            check_batch(effective, self.strategy.device_count)
             model = from_recipe.build(
                 effective, training.class_names, training.steps, teacher=teacher
             )
@@ -154,12 +155,24 @@ class _Run:
     def training_batches(self, epoch=0, step=0):
         """This process' batches from an epoch and a step on."""
         process = processes.index(), processes.count()
-        return data.train(self.recipe, self.data_dir, epoch, step, process=process)
+        return data.train(
+            self.recipe,
+            self.data_dir,
+            epoch,
+            step,
+            process=process,
+            preprocessing=from_recipe.preprocessing(self.recipe),
+        )
 
     def validation_batches(self):
         """This process' batches of the validation split."""
         process = processes.index(), processes.count()
-        return data.evaluation(self.recipe, self.data_dir, process=process)
+        return data.evaluation(
+            self.recipe,
+            self.data_dir,
+            process=process,
+            preprocessing=from_recipe.preprocessing(self.recipe),
+        )
 
     def fit(self, model, effective, plan, training, validation):
         """Trains to the end, from the last checkpoint if there is one, and scores the final model,
@@ -210,7 +223,7 @@ class _Run:
         unreadable = {}
 
         def fit(batches, first_step, last_epoch):
-            display = progress_display(self.recipe.epochs, batches.steps, first_step)
+            display = ProgressDisplay(self.recipe.epochs, batches.steps, first_step)
             with user_errors(batches):
                 model.fit(
                     self.strategy.feed(batches),
@@ -219,7 +232,7 @@ class _Run:
                     epochs=last_epoch,
                     shuffle=False,  # the data comes in its own order; Keras would warn otherwise
                     verbose=0,
-                    callbacks=[callback, display] if logs.verbose() else [callback],
+                    callbacks=[callback, display],
                 )
             unreadable.update(batches.info.unreadable)
 
@@ -227,7 +240,7 @@ class _Run:
             logs.info(f"Resuming at epoch {progress.epoch + 1}, step {progress.step}")
             training = self.training_batches(progress.epoch, progress.step)
 
-        # The rest of an epoch is shorter than those after it: a fit of its own.
+        # The rest of an epoch is shorter than those after it: a separate fit.
         if progress.step:
             fit(training, progress.step, last_epoch=progress.epoch + 1)
             training = self.training_batches(progress.epoch)

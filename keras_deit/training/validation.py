@@ -8,7 +8,7 @@ class Validator:
     """Scores a model, and the moving average of its weights if the optimizer keeps one.
 
     Args:
-        model: a compiled ``DeiT`` or ``RegNetY``.
+        model: a compiled ``ImageClassifier``.
         batches: of the validation split.
         before_batch: called before each batch; it may raise, to stop the run.
 

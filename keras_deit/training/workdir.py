@@ -15,7 +15,8 @@ import numpy as np
 from keras_deit.distribution import processes
 from keras_deit.training.data_identity import check_same_data
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.files import PARTIAL
+from keras_deit.utils.files import PARTIAL, one_line_errors_of
+from keras_deit.utils.paths import expand_home
 
 LOCK = ".lock"
 
@@ -39,7 +40,7 @@ def open_workdir(workdir, recipe):
     """
     if not str(workdir):
         raise UserError("an empty workdir: expected the name of a folder")
-    workdir = pathlib.Path(workdir)
+    workdir = pathlib.Path(expand_home(workdir))
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"workdir {workdir} is a file: expected a folder, or a new name")
 
@@ -75,9 +76,10 @@ def _lock(workdir, stack):
     except OSError:  # a file system without locks
         warnings.warn(f"{workdir} cannot be locked: start only one run in it", stacklevel=3)
 
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-    lock.flush()
+    with one_line_errors_of(workdir / LOCK):
+        lock.truncate(0)
+        # Not into the file's buffer, which closing the file would write once more to a full disk.
+        os.write(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
 
 
 def _remove_partial_files(workdir):

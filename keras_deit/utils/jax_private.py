@@ -31,7 +31,7 @@ NAMES = (
 
 
 def sync_variables(model):
-    """Gives the model's variables the values of the step at hand, which ``fit`` on JAX keeps to
-    itself until its end. Nothing to do on another backend."""
+    """Updates the model's variables to the current step during ``fit``. On JAX ``fit`` otherwise
+    does so only at its end; other backends always do."""
     if keras.backend.backend() == "jax":
         model.jax_state_sync()

@@ -131,7 +131,7 @@ class OptimizerHooks:
         super()._backend_apply_gradients(grads, trainable_variables)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        """Nothing more: they are summed by now."""
+        """Does nothing: they are already summed."""
         return grads_and_vars
 
     def _update_model_variables_moving_average(self, trainable_variables):
@@ -147,7 +147,7 @@ class OptimizerHooks:
                 average.assign(ops.copy(variable))  # without a copy JAX would share its memory
 
     def finalize_variable_values(self, var_list):
-        """Nothing: Keras would overwrite the weights with their moving average here."""
+        """Does nothing: Keras would overwrite the weights with their moving average here."""
 
     @property
     def averages(self):
@@ -205,6 +205,8 @@ def _rematerialized_call(layer, keras_call, layer_call, *args, **kwargs):
 
     A layer with state, such as random numbers or batch statistics, would draw other numbers when it
     is recomputed, or change its statistics twice. It is not; the layers in it without state are.
+    Neither is a model that is not named: to recompute all of it at once would free no memory, and
+    on JAX Keras cannot infer the size of its outputs within a training step.
 
     Raises:
         UserError: the scope names a layer that has state.
@@ -215,6 +217,9 @@ def _rematerialized_call(layer, keras_call, layer_call, *args, **kwargs):
                 f"RematScope cannot recompute layer {layer.name}, which draws random numbers or has"
                 " batch statistics: expected the names of layers in it, or mode='full'"
             )
+        return layer_call
+
+    if isinstance(layer, keras.Model) and layer.name not in layer._remat_mode.layer_names:
         return layer_call
 
     if any(ops.is_tensor(value) for value in keras.tree.flatten(kwargs)):

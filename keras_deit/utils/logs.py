@@ -1,13 +1,15 @@
 """What the library prints of its progress: one logger, ``keras_deit``, with a line per message.
 
-Messages go to standard output at level INFO, and warnings to Python's ``warnings``. Whoever wants
-another place or less of it uses ``logging.getLogger("keras_deit")``; ``quiet=True`` of a function
-silences the library, progress bars included, until the function returns.
+Messages go to standard output at level INFO, and warnings to Python's ``warnings``. To redirect or
+filter them, configure ``logging.getLogger("keras_deit")``. A function's ``quiet=True`` silences the
+library, progress bars included, until the function returns.
 """
 
 import contextlib
 import logging
 import sys
+
+from keras_deit.utils.names import printable
 
 logger = logging.getLogger("keras_deit")
 
@@ -33,7 +35,8 @@ def set_up():
 
 def info(message):
     """Prints a line."""
-    logger.info("%s", message)
+    # Any handler can write it, also one that knows only valid Unicode.
+    logger.info("%s", printable(message))
 
 
 def verbose():
@@ -43,7 +46,7 @@ def verbose():
 
 @contextlib.contextmanager
 def quiet(quiet=True):
-    """Within it, if ``quiet`` is true, the library shows no messages and no progress bars."""
+    """A context in which, if ``quiet`` is true, the library shows no messages and progress bars."""
     if not quiet:
         yield
         return

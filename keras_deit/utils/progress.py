@@ -9,32 +9,37 @@ from keras_deit.utils import logs
 
 # If standard output is not a terminal: the most lines of a job, and the least time between two.
 LINES = 10
-SECONDS_BETWEEN_LINES = 2
+SECONDS_BETWEEN_LINES = 5
 
 
-def progress_bar(total, unit="step", done=0):
-    """Shows how much of a job is finished. It shows nothing if ``logs.verbose()`` is 0.
+def progress_bar(total, unit="step", done=0, verbose=1):
+    """Shows how much of a job is finished.
 
     Args:
         total: int. Units of the whole job; None if that is unknown.
         unit: str. What a unit is called. Default "step".
         done: int. Units that were finished earlier, which say nothing about the speed. Default 0.
+        verbose: int. 0 shows nothing, as ``logs.verbose()`` of 0 does. Default 1.
 
     Returns:
-        An object with two methods: ``add(count)`` adds finished units, ``update(count)`` sets their
-        number.
+        An object with two methods. ``update(count, values=None, finalize=None)`` sets the number of
+        finished units; ``values`` are (name, number) pairs to show beside it, and
+        ``finalize=False`` says that those of the last unit are not final yet. ``add(count)`` adds
+        finished units.
 
     Example:
         >>> from keras_deit.utils.progress import progress_bar
         >>> bar = progress_bar(200, "image")
         >>> bar.add(100)  # too soon for a line
-        >>> bar.update(200)
-        image 200 of 200, after 0:00
+        >>> bar.update(200, [("loss", 0.5)])
+        image 200 of 200, after 0:00 - loss: 0.5
     """
-    if logs.verbose() and not _redraws():
+    verbose = int(bool(verbose and logs.verbose()))
+    if verbose and not _redraws():
         return _Lines(total, unit, done)
 
-    return keras.utils.Progbar(total, unit_name=unit, verbose=logs.verbose())
+    # No stateless metrics: values are shown as they are, not averaged over updates.
+    return keras.utils.Progbar(total, unit_name=unit, verbose=verbose, stateless_metrics=())
 
 
 def _redraws():
@@ -59,16 +64,23 @@ class _Lines:
     def add(self, count):
         self.update(self.done + count)
 
-    def update(self, count):
+    def update(self, count, values=None, finalize=None):
         self.done = count
-        is_new = self._lines_due() > self.printed
-        is_early = time.monotonic() - self.last_line < SECONDS_BETWEEN_LINES
-        if not is_new or (is_early and count < self.total):
+        if self._lines_due() == self.printed:
+            return
+
+        # The last line waits for the final values, the others for their time.
+        if count >= self.total:
+            waits = finalize is False
+        else:
+            waits = time.monotonic() - self.last_line < SECONDS_BETWEEN_LINES
+        if waits:
             return
 
         self.printed = self._lines_due()
         self.last_line = time.monotonic()
-        logs.info(f"{self.unit} {count} of {self.total}, {self._clock()}")
+        numbers = [f"{name}: {number:.4g}" for name, number in values or () if number is not None]
+        logs.info(" - ".join([f"{self.unit} {count} of {self.total}, {self._clock()}", *numbers]))
 
     def _lines_due(self):
         return LINES * min(self.done, self.total) // self.total if self.total else 0
@@ -78,7 +90,7 @@ class _Lines:
         if self.done >= self.total:
             return f"after {_duration(elapsed)}"
 
-        # Of this process' own units alone: a resumed job began with others.
+        # Only of this process' own units: a resumed job began with others.
         seconds_per_unit = elapsed / max(1, self.done - self.done_before)
         return f"{_duration(seconds_per_unit * (self.total - self.done))} left"
 

@@ -57,7 +57,7 @@ def deviation(values):
 def mean_and_deviation(fractions):
     """Fractions, one per seed, as "mean ± sample standard deviation" in percent.
 
-    A single seed has a mean alone, and no seed is "-".
+    A single seed has only a mean, and no seed is "-".
 
     Example:
         >>> mean_and_deviation([0.5, 0.6])

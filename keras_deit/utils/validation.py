@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.names import printable
 
 
 def positive_integers(**values):
@@ -34,7 +35,7 @@ def height_and_width(image_size):
 
 
 def class_name_tuple(class_names, num_classes):
-    """``class_names`` as a tuple of str, or None if they are None.
+    """``class_names`` as a tuple of ``printable`` str, or None if they are None.
 
     Raises:
         UserError: there is not one name for each class.
@@ -43,7 +44,7 @@ def class_name_tuple(class_names, num_classes):
         return None
     if not isinstance(class_names, (tuple, list)) or len(class_names) != num_classes:
         raise UserError(f"class_names: expected a name for each of {num_classes} classes")
-    return tuple(map(str, class_names))
+    return tuple(map(printable, class_names))
 
 
 def keras_arguments(kwargs):
@@ -95,6 +96,24 @@ def unknown_shape(name):
         " shapes, or set them with tf.ensure_shape in dataset.map; (None, None, None, 3) is enough"
         " for images, (None, classes) for labels"
     )
+
+
+def check_normalized(images):
+    """Raises UserError if the images that a model is called with are integers, as pixels are."""
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    if "int" in dtype:
+        raise UserError(
+            f"images of {dtype}: expected float32, normalized by the mean and standard deviation of"
+            " the model's images"
+        )
+
+
+def gives_fused_logits(model):
+    """Whether a model has ``logits``, whose mean its call gives. A subclass that overrides ``call``
+    gives something else."""
+    methods = (vars(cls) for cls in type(model).__mro__)
+    first = next((names for names in methods if "call" in names or "logits" in names), ())
+    return "logits" in first
 
 
 def rows_are_probabilities(outputs):

@@ -6,13 +6,13 @@ import numpy as np
 
 from keras_deit.utils import logs
 from keras_deit.utils.errors import UserError
-from keras_deit.weights.names import HEADS, from_timm, variables
+from keras_deit.weights.names import HEADS, POOLER, from_timm, variables
 from keras_deit.weights.positions import resample
 
 SHOWN = 8  # names of each sort in an error
 
 
-def assign(path, model, tensors, *, other_heads, new_heads, change_tokens, grid):
+def assign(path, model, tensors, *, other_heads, new_heads, change_tokens, grid, hint):
     """Assigns a file's parameters to a model's variables.
 
     Args:
@@ -23,6 +23,7 @@ def assign(path, model, tensors, *, other_heads, new_heads, change_tokens, grid)
         new_heads: bool. Whether heads of the same number of classes do.
         change_tokens: bool. Whether the distillation token may be dropped or added.
         grid: (rows, columns) of the patches that the positions belong to, or None if unknown.
+        hint: str. What the file is, for errors; or "".
 
     Returns:
         The names, by timm, of the variables that stay as initialized, a set.
@@ -34,28 +35,28 @@ def assign(path, model, tensors, *, other_heads, new_heads, change_tokens, grid)
     fresh = _drop_heads(path, model, tensors, other_heads, new_heads)
     if "pos_embed" in tensors and "pos_embed" in variables(model):
         fresh |= _match_tokens(path, model, tensors, change_tokens, grid)
-    _assign_all(path, model, tensors, fresh)
+    _assign_all(path, model, tensors, fresh, hint)
     return fresh & variables(model).keys()
 
 
 def _drop_heads(path, model, tensors, other, new):
-    """Removes heads that are not to be loaded from ``tensors``, and returns their names."""
+    """Removes heads that are not to be loaded from ``tensors``, and returns the names of the heads
+    that the model gets instead."""
     heads = {name for name in tensors if name.startswith(HEADS)}
     counts = {tensors[name]().shape[0] for name in heads if name.endswith(".bias")}
     same = counts == {model.num_classes}
-    if not counts or (same and not new):
+
+    if not new and (same or not other):
+        if counts and not same:
+            raise UserError(
+                f"{path} has heads of {', '.join(map(str, sorted(counts)))} classes and the model"
+                f" {model.num_classes}: give num_classes, another number for new heads"
+            )
         return set()
 
-    if not same and not other:
-        count = min(counts)
-        raise UserError(
-            f"{path} has heads of {count} classes and the model {model.num_classes}: give"
-            f" num_classes={count} to load them, or another number for new heads; or is it another"
-            " variant?"
-        )
-    for name in heads:
+    for name in [name for name in tensors if name.startswith((*HEADS, POOLER))]:
         del tensors[name]
-    return heads
+    return {name for name in variables(model) if name.startswith(HEADS)}
 
 
 def _match_tokens(path, model, tensors, change, grid):
@@ -115,7 +116,7 @@ def _resampled(path, patches, model, grid):
     return resample(patches.reshape(*old, -1), *new).reshape(math.prod(new), -1)
 
 
-def _assign_all(path, model, tensors, fresh):
+def _assign_all(path, model, tensors, fresh, hint):
     targets = variables(model)
     missing = [name for name in targets if name not in tensors and name not in fresh]
     unexpected = [name for name in tensors if name not in targets]
@@ -133,8 +134,16 @@ def _assign_all(path, model, tensors, fresh):
     lists = [f"{problem}: {_some(sorted(names))}" for problem, names in problems.items() if names]
     if lists:
         raise UserError(
-            f"{path} does not fit the model: {'; '.join(lists)}; is it another variant?"
+            f"{path} does not fit the model: {'; '.join(lists)};"
+            f" {hint or 'is it another variant?'}{_heads_missing(missing)}"
         )
+
+
+def _heads_missing(missing):
+    """What to do if a file lacks nothing but heads."""
+    if missing and all(name.startswith(HEADS) for name in missing):
+        return "; new_heads=True initializes heads that the file does not have"
+    return ""
 
 
 def _some(names):

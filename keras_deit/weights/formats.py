@@ -14,10 +14,10 @@ import numpy as np
 
 from keras_deit.models.base import ImageClassifier
 from keras_deit.utils.errors import UserError
-from keras_deit.weights import keras_files, torch_files
+from keras_deit.weights import keras_files, shards, torch_files
 from keras_deit.weights.names import in_timm_names, readers
 
-SAFETENSORS, KERAS, HDF5, TORCH = "safetensors", "keras", "weights.h5", "torch"
+SAFETENSORS, SHARDS, KERAS, HDF5, TORCH = "safetensors", "index", "keras", "weights.h5", "torch"
 
 
 @dataclass
@@ -44,7 +44,7 @@ class WeightsFile:
 
 
 def file_format(path):
-    """``SAFETENSORS``, ``KERAS``, ``HDF5`` or ``TORCH``.
+    """``SAFETENSORS``, ``SHARDS``, ``KERAS``, ``HDF5`` or ``TORCH``.
 
     Raises:
         UserError: the file cannot be read, is truncated, or of another format.
@@ -66,6 +66,8 @@ def file_format(path):
     if start.startswith(b"\x80"):  # a pickle, PyTorch's older format
         return TORCH
 
+    if start.lstrip().startswith(b"{") and shards.is_index(path):
+        return SHARDS
     if start[8:] == b"{":
         raise UserError(f"{path} is truncated: download it again")
     raise UserError(
@@ -102,9 +104,9 @@ def read(path, model=None):
         UserError: the file is corrupt, needs PyTorch, or contains pickled code.
     """
     kind = file_format(path)
-    if kind == SAFETENSORS:
-        file = _open_safetensors(path)
-        parameters = {name: _reader(file, name) for name in list(file.keys())}
+    if kind in (SAFETENSORS, SHARDS):
+        files = _safetensors(path, kind)
+        parameters = {name: _reader(file, name) for name, file in files.items()}
         return WeightsFile(in_timm_names(_checked(parameters)))
     if kind == TORCH:
         return WeightsFile(in_timm_names(_checked(torch_files.read(path))))
@@ -115,15 +117,47 @@ def read(path, model=None):
     return WeightsFile(readers(model))
 
 
-def safetensors_header(path):
-    """The metadata of a safetensors file, a dict of str, and its tensors' shapes by timm's names.
+def header(path):
+    """What the header of a file of parameters says, without reading any.
+
+    Returns:
+        The metadata of a safetensors file, a dict of str, empty for any other; and the parameters'
+        shapes by timm's names, a dict, empty for a PyTorch file without PyTorch and for Keras'
+        files. Of transformers' queries, keys and values there is a name only.
 
     Raises:
         UserError: the file is corrupt.
     """
-    file = _open_safetensors(path)
-    shapes = {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
-    return file.metadata() or {}, in_timm_names(shapes)
+    kind = file_format(path)
+    if kind == TORCH:
+        return {}, in_timm_names(torch_files.shapes(path))
+    if kind not in (SAFETENSORS, SHARDS):
+        return {}, {}
+
+    files = _safetensors(path, kind)
+    shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
+    metadata = next(iter(files.values())).metadata() if kind == SAFETENSORS and files else None
+    return metadata or {}, in_timm_names(shapes)
+
+
+def _safetensors(path, kind):
+    """The opened file of each parameter of one safetensors file, or of all that an index lists."""
+    if kind == SAFETENSORS:
+        file = _open_safetensors(path)
+        return dict.fromkeys(list(file.keys()), file)
+
+    files = {}
+    for shard, expected in shards.shards(path).items():
+        file = _open_safetensors(shard)
+        names = set(file.keys())
+        if names != expected or files.keys() & names:
+            name = min((names ^ expected) or (files.keys() & names))
+            raise UserError(
+                f"{path} and {shard.name} differ in {name!r:.80}: expected each parameter in the"
+                " file that the index says, and nowhere else; download them again"
+            )
+        files |= dict.fromkeys(sorted(names), file)
+    return files
 
 
 def _open_safetensors(path):

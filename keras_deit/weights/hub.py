@@ -6,6 +6,10 @@ import re
 from keras_deit.configs.variants import FILES, VARIANTS
 from keras_deit.utils.errors import UserError, reason
 from keras_deit.utils.files import sha256
+from keras_deit.utils.network import check_reachable
+from keras_deit.utils.paths import expand_home
+
+WEIGHTS = "model.safetensors"
 
 
 def download(name, cache_dir=None):
@@ -25,8 +29,14 @@ def download(name, cache_dir=None):
     import huggingface_hub as hub
 
     published = VARIANTS[name].published
+    cache_dir = expand_home(cache_dir)
+    # Its answer for a file that is not there is None, or an object that says so.
+    path = hub.try_to_load_from_cache(published.hub, WEIGHTS, cache_dir=cache_dir)
     try:
-        path = hub.hf_hub_download(published.hub, "model.safetensors", cache_dir=cache_dir)
+        if not isinstance(path, str):
+            if not hub.constants.HF_HUB_OFFLINE:
+                check_reachable(hub.constants.ENDPOINT)  # the library retries for half a minute
+            path = hub.hf_hub_download(published.hub, WEIGHTS, cache_dir=cache_dir)
     except Exception as error:  # of the hub, of its HTTP library, of the disk
         raise UserError(
             f"cannot get {published.hub} from the hub ({reason(error)}): try again, or download"

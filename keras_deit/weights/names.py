@@ -2,7 +2,7 @@
 
 Published files hold timm's names (the official code's too) or transformers', in PyTorch's layout;
 here everything is brought to timm's names, and the model's variables are paired with them. A model
-family whose layers are named as in timm needs no pattern of its own.
+family whose layers are named as in timm needs no further pattern.
 """
 
 import re
@@ -26,9 +26,13 @@ CONVOLUTIONS = r"\.se\.fc\d\.weight$"
 # BatchNorm's step counters, which nothing reads.
 UNUSED = r"\.bn\.num_batches_tracked$"
 
+# What wrappers put before all names: DataParallel, Lightning, torch.compile.
+PREFIXES = ("module.", "model.", "_orig_mod.")
+
 # The heads: the class token's (of a convnet, the only one) and the distillation token's.
 CLASS_HEAD = "head."
 HEADS = (CLASS_HEAD, "head_dist.")
+POOLER = "pooler."  # transformers' layer after the features, which no classifier of it uses
 
 # transformers' DeiT and ViT to timm, but for q, k and v, which timm has in one matrix: the names in
 # its files, which are those of its modules before version 5, and of its modules since.
@@ -112,7 +116,7 @@ def from_timm(name, value):
 
 
 def in_timm_names(tensors):
-    """Tensors under timm's names, from timm's or transformers'.
+    """Tensors under timm's names, from timm's or transformers', with or without ``PREFIXES``.
 
     Args:
         tensors: dict of name -> function without arguments that reads the array.
@@ -123,6 +127,9 @@ def in_timm_names(tensors):
     Raises:
         ValueError: two names are the same one in timm.
     """
+    while prefix := next((prefix for prefix in PREFIXES if _all_begin(tensors, prefix)), None):
+        tensors = {name.removeprefix(prefix): read for name, read in tensors.items()}
+
     if not any(name.endswith("embeddings.cls_token") for name in tensors):
         return {name: read for name, read in tensors.items() if not re.search(UNUSED, name)}
 
@@ -136,6 +143,10 @@ def in_timm_names(tensors):
             readers = [renamed.pop(name) for name in projections]
             renamed[query.replace(".q.", ".qkv.")] = _concatenated(readers)
     return renamed
+
+
+def _all_begin(names, prefix):
+    return bool(names) and all(name.startswith(prefix) for name in names)
 
 
 def _concatenated(readers):

@@ -5,11 +5,11 @@ import pathlib
 
 import numpy as np
 
-from keras_deit.configs.preprocessing import MEAN, STD
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import FAMILIES, family_names
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.files import atomic_write, atomic_write_json
+from keras_deit.utils.files import atomic_write_json, atomic_write_safetensors
+from keras_deit.utils.paths import expand_home
 from keras_deit.weights.descriptions import METADATA
 from keras_deit.weights.names import readers
 
@@ -20,14 +20,14 @@ def save_pretrained(model, path):
     """Writes a model's weights for ``load``, timm and transformers: float32, with LoRA merged.
 
     Args:
-        model: a ``DeiT`` or ``RegNetY``.
+        model: an ``ImageClassifier``.
         path: str or path. A ``.safetensors`` file, under timm's parameter names; or a folder, which
             then holds ``model.safetensors`` and a ``config.json`` by which
             ``timm.create_model("local-dir:...")`` and transformers'
             ``AutoModelForImageClassification`` build the model too.
 
     Raises:
-        UserError: another model, a quantized one, a folder for a RegNetY that timm has no name for,
+        UserError: another model, a quantized one, a folder for a model that timm has no name for,
             or a path that cannot be written.
 
     Example:
@@ -38,13 +38,10 @@ def save_pretrained(model, path):
         ...     sorted(os.listdir(folder + "/digits"))
         ['config.json', 'model.safetensors']
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
     if not isinstance(model, ImageClassifier):
         raise UserError(f"{type(model).__name__}: expected a {family_names()} to save")
 
-    path = pathlib.Path(path)
+    path = pathlib.Path(expand_home(path))
     if path.suffix not in ("", ".safetensors"):
         raise UserError(f"{path}: expected a .safetensors file, or a folder without a suffix")
 
@@ -61,12 +58,9 @@ def save_pretrained(model, path):
     # transformers requires the format's name.
     metadata = {"format": "pt", METADATA: json.dumps(description)}
 
-    try:
-        atomic_write(path, lambda partial: save_file(tensors, partial, metadata))
-        if is_folder:  # last, as it makes the folder one that others read
-            atomic_write_json(path.with_name("config.json"), config)
-    except SafetensorError as error:  # for a full disk, for example
-        raise UserError(f"cannot write {path}: {error}") from error
+    atomic_write_safetensors(path, tensors, metadata)
+    if is_folder:  # last, as it makes the folder one that others read
+        atomic_write_json(path.with_name("config.json"), config)
 
 
 def _timm_config(model):
@@ -80,8 +74,8 @@ def _timm_config(model):
         "model_args": arguments,
         "pretrained_cfg": {
             "input_size": [3, *(model.image_size or DEFAULT_IMAGE_SIZE)],
-            "mean": list(MEAN),
-            "std": list(STD),
+            "mean": list(model.preprocessing.mean),
+            "std": list(model.preprocessing.std),
             "interpolation": "bicubic",
             "num_classes": model.num_classes,
         },

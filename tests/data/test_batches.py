@@ -40,7 +40,7 @@ print(json.dumps([history["loss"], history["val_loss"]]))
 
 
 def history(forks, data_dir, backend, devices):
-    """Training and validation losses of a run in a process of its own."""
+    """Training and validation losses of a run in a separate process."""
     arguments = ["-c", FIT, str(devices), str(data_dir)]
     done = forks.run(arguments, environ={"KERAS_BACKEND": backend})
     assert not done.returncode, done.stderr[-2000:]

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -191,6 +192,18 @@ def test_inaturalist_2019_from_its_archives(server, tmp_path, monkeypatch):
     assert [validation[i][1] for i in range(2)] == [500, 500]
 
 
+def test_a_server_that_is_not_there_is_one_line_in_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr(i_naturalist2019, "BASE", "http://127.0.0.1:9")
+    start = time.monotonic()
+    with pytest.raises(kd.UserError) as raised:
+        datasets.prepare("i_naturalist2019", tmp_path / "data")
+    assert time.monotonic() - start < 20
+    assert str(raised.value).startswith(
+        "i_naturalist2019 could not be prepared: no connection to 127.0.0.1:9:"
+    )
+    assert "\n" not in str(raised.value)
+
+
 def test_imagenet_real_has_images_of_several_classes(server, tmp_path, monkeypatch):
     from tensorflow_datasets.datasets.imagenet2012_real import imagenet2012_real_dataset_builder
 
@@ -226,3 +239,52 @@ def test_errors_name_missing_datasets(name, message, tmp_path):
     with pytest.raises(kd.UserError, match=message) as error:
         datasets.load(name, "train", tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A function that writes five images with labels of some feature, and opens them."""
+    import tensorflow_datasets as tfds
+
+    def store_and_load(label, of=lambda number: number):
+        image = tfds.features.Image(shape=(8, 8, 3))
+        black = np.zeros((8, 8, 3), np.uint8)
+        examples = [(i, {"image": black, "label": of(i)}) for i in range(5)]
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name="mine",
+            version="1.0.0",
+            features=tfds.features.FeaturesDict({"image": image, "label": label}),
+            split_datasets={"train": examples},
+            data_dir=tmp_path,
+            disable_shuffling=True,
+        )
+        return datasets.load("mine", "train", tmp_path)
+
+    return store_and_load
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"num_classes": 5}, ("class 0", "class 1", "class 2", "class 3", "class 4")),
+        ({"names": list("01234")}, tuple("01234")),
+    ],
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_labels_with_and_without_names(fields, names, several, store):
+    import tensorflow_datasets as tfds
+
+    label = tfds.features.ClassLabel(**fields)
+    if several:
+        dataset = store(tfds.features.Sequence(label), lambda number: [number])
+    else:
+        dataset = store(label)
+    assert dataset.class_names == names
+    assert dataset[3][1] == ((3,) if several else 3)
+
+
+def test_labels_without_a_number_of_classes_are_refused(store):
+    import tensorflow_datasets as tfds
+
+    with pytest.raises(kd.UserError, match="mine: its label has no number of classes: expected a"):
+        store(tfds.features.Scalar(np.int64))

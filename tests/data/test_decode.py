@@ -1,9 +1,11 @@
 import io
+import struct
 import warnings
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from keras_deit.data.decode import _is_plain_jpeg, decode
 from keras_deit.utils.errors import Unreadable
@@ -49,22 +51,86 @@ def test_jpegs_are_pillows(options, picture):
     assert_pillows(encoded(picture.convert("L"), **options), most=1)
 
 
-def test_orientation_is_ignored(picture):
+def in_orientation(image, orientation, kind):
+    """The bytes of an image file that says how it is turned."""
     tags = Image.Exif()
-    tags[0x0112] = 6  # turned to the right
-    data = encoded(picture, exif=tags)
+    tags[ExifTags.Base.Orientation] = orientation
+    return encoded(image, kind, exif=tags)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_orientation_is_ignored(kind, picture):
+    data = in_orientation(picture, 6, kind)  # turned to the right
     assert decode(data).shape == (100, 151, 3)
     assert_pillows(data, most=1)
-    png = encoded(picture, "PNG", exif=tags)
-    assert decode(png).shape == (100, 151, 3)
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "RGB", "I;16"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("orientation", [*range(10)])
+def test_upright_is_as_pillow_turns_it(kind, orientation, picture):
+    data = in_orientation(picture, orientation, kind)
+    image = decode(data, upright=True)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.abs(image.astype(int) - np.asarray(expected.convert("RGB"))).max() <= 1
+    assert image.shape == ((151, 100, 3) if orientation in (5, 6, 7, 8) else (100, 151, 3))
+    assert image.flags.c_contiguous
+
+
+def test_corrupt_exif_does_not_turn_an_image(picture):
+    for exif in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0none at all"):
+        data = encoded(picture, exif=exif)
+        np.testing.assert_array_equal(decode(data, upright=True), decode(data))
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "RGB"])
 def test_other_modes_become_pillows_rgb(mode, picture):
-    image = picture.convert("I").convert("I;16") if mode == "I;16" else picture.convert(mode)
+    image = picture.convert(mode)
     if mode == "RGBA":
         image.putalpha(picture.convert("L"))
     assert_pillows(encoded(image, "PNG"))
+
+
+GRAYS = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG2000"])
+def test_the_high_byte_of_16_bit_grays_is_taken(kind):
+    expected = np.stack([GRAYS >> 8] * 3, axis=-1)
+    np.testing.assert_array_equal(decode(encoded(Image.fromarray(GRAYS), kind)), expected)
+
+
+def test_16_bit_grays_of_other_files():
+    pgm = b"P5 64 64 65535 " + GRAYS.astype(">u2").tobytes()
+    np.testing.assert_array_equal(decode(pgm)[..., 0], GRAYS >> 8)
+
+    big_endian = encoded(Image.fromarray(GRAYS.astype(">u2")), "TIFF")
+    np.testing.assert_array_equal(decode(big_endian)[..., 2], GRAYS >> 8)
+
+
+def test_12_bit_grays_of_a_tiff():
+    pixels = bytes([0xFF, 0xF8, 0x0F])  # 4095 and 2063
+    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 110), (277, 1), (279, 3)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    assert len(data) == 110
+    assert decode(data + pixels)[0, :, 0].tolist() == [255, 128]
+
+
+def test_16_bit_colors_are_pillows():
+    colors = np.stack([GRAYS, GRAYS.T, GRAYS[::-1]], axis=-1)
+    for suffix in (".png", ".tiff"):
+        _, data = cv2.imencode(suffix, colors[..., ::-1])
+        assert_pillows(data.tobytes())
+        np.testing.assert_array_equal(decode(data.tobytes()), colors >> 8)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "message"),
+    [(np.float32, "floats as pixels, whose range is unknown"), (np.int32, "32-bit integers as")],
+)
+def test_pixels_without_a_range_are_unreadable(dtype, message):
+    with pytest.raises(Unreadable, match=message):
+        decode(encoded(Image.fromarray(GRAYS.astype(dtype)), "TIFF"))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])

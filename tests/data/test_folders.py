@@ -6,11 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import Preprocessing
 from keras_deit.data import datasets
-from keras_deit.data.folders import image_paths
 from tests import archives
 from transfer import folder_check, recipe
 from transfer.tasks import folder_task
@@ -121,6 +121,15 @@ def test_both_splits_must_have_the_same_classes(tmp_path):
         kd.data.train(kd_recipe(root))
 
 
+def test_the_table_of_splits_with_different_classes(tmp_path, capsys):
+    root = folder(tmp_path / "images")
+    (root / "val" / "ant").rename(root / "val" / "wasp")
+    (root / "val" / "wasp" / "0.jpg").unlink()
+    folder_check.examine(recipe(folder_task(f"folder:{root}"), "deit_digits"))
+    rows = ("| ant | 4 | 0 |", "| bee | 4 | 4 |", "| wasp | 0 | 3 |", "| ćma | 4 | 4 |")
+    assert "\n".join(rows) in capsys.readouterr().out
+
+
 def test_hidden_files_are_ignored_and_a_split_is_a_folder(tmp_path):
     root = folder(tmp_path / "images")
     (root / "train" / ".checkpoints").mkdir()
@@ -172,7 +181,7 @@ def test_classes_may_have_the_names_of_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("classes", "says"),
+    ("classes", "message"),
     [
         ({"ant": 4}, "has one class, ant: expected two or more"),
         ({"ant": 4, "bee": 0}, r"without images in .*: bee: add images, or remove"),
@@ -180,9 +189,9 @@ def test_classes_may_have_the_names_of_splits(tmp_path):
         ({}, "no folder .*: expected .*/train and .*/val"),
     ],
 )
-def test_too_little_is_refused(tmp_path, classes, says):
+def test_too_little_is_refused(tmp_path, classes, message):
     task = folder_task(flat(tmp_path, **classes))
-    with pytest.raises(kd.UserError, match=says):
+    with pytest.raises(kd.UserError, match=message):
         folder_check.examine(recipe(task, "deit_digits"))
 
 
@@ -227,18 +236,91 @@ def test_a_class_without_a_readable_image_is_refused(tmp_path):
         folder_check.examine(recipe(folder_task(name), "deit_digits"))
 
 
-def test_image_paths_are_files_and_all_images_of_folders(tmp_path):
-    flat(tmp_path / "a", ant=2)
-    (tmp_path / "a" / "notes.txt").touch()
-    other = tmp_path / "other.raw"
-    other.touch()
-    paths = image_paths([str(other), tmp_path / "a"])
-    assert paths == [other, tmp_path / "a" / "ant" / "0.jpg", tmp_path / "a" / "ant" / "1.jpg"]
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [("Training", "VAL", "Testing"), ("TRAIN", "valid", "Test"), ("train", "Dev", "testing")],
+)
+def test_splits_have_their_common_names_in_any_case(tmp_path, train, validation, test):
+    for count, name in enumerate((train, validation, test), 1):
+        flat(tmp_path / name, ant=count, bee=1)
+    name = f"folder:{tmp_path}"
+    for split, count in (("train", 1), ("validation", 2), (validation.lower(), 2), ("test", 3)):
+        assert datasets.load(name, split).content["classes"] == {"ant": count, "bee": 1}
+    assert datasets.default_split(name) == "validation"
 
-    (tmp_path / "empty").mkdir()
-    for given, message in (
-        ([tmp_path / "none"], "no file or folder .*none"),
-        ([tmp_path / "empty"], "no images"),
-    ):
-        with pytest.raises(kd.UserError, match=message):
-            image_paths(given)
+    shutil.rmtree(tmp_path / validation)
+    assert datasets.default_split(name) == "test"
+    with pytest.raises(kd.UserError, match=r"no folder .*all"):
+        datasets.load(name, "all")
+
+
+def test_two_folders_of_one_split_are_refused_unless_one_has_its_name(tmp_path):
+    for name in ("train", "val", "valid"):
+        flat(tmp_path / name, ant=2, bee=2)
+    for split in ("validation", "train"):
+        with pytest.raises(kd.UserError, match="has val, valid for the split validation: expected"):
+            datasets.load(f"folder:{tmp_path}", split)
+    (tmp_path / "val").rename(tmp_path / "validation")
+    assert len(datasets.load(f"folder:{tmp_path}", "validation")) == 4
+
+
+def test_all_images_of_a_folder_without_splits(tmp_path):
+    name = flat(tmp_path / "a", ant=10, bee=5)
+    assert datasets.default_split(name) == "all"
+    assert files(name, "all") == sorted((tmp_path / "a").rglob("*.jpg"))
+    (tmp_path / "a").rename(tmp_path / "train")
+    assert len(files(f"folder:{tmp_path}", "all")) == 15
+
+
+def test_a_class_that_holds_only_folders_is_refused(tmp_path):
+    flat(tmp_path / "photos" / "animals", ant=2, bee=2)
+    flat(tmp_path / "photos", cat=2)
+    message = r"animals has no images, only folders of them \(ant, bee\): it looks like a split or"
+    with pytest.raises(kd.UserError, match=message):
+        datasets.load(f"folder:{tmp_path / 'photos'}", "train")
+
+    # A class may have folders beside its images.
+    (tmp_path / "photos" / "animals" / "0.jpg").write_bytes(archives.jpeg(0))
+    assert len(datasets.load(f"folder:{tmp_path / 'photos'}", "all")) == 7
+
+
+def test_photos_are_upright_in_training_and_validation_if_the_recipe_says_so(tmp_path):
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = 3  # upside down
+    root = folder(tmp_path)
+    rows = np.arange(16, dtype=np.uint8)[:, np.newaxis, np.newaxis]
+    pixels = np.broadcast_to(rows * 16, (16, 16, 3))
+    for path in root.rglob("*.jpg"):
+        Image.fromarray(pixels).save(path, exif=tags)
+
+    plain = ["crop=padded", "flip=0", "erasing=0", "rand_augment=false", "mixup=0", "cutmix=0"]
+    assert recipe(folder_task(f"folder:{root}"), "deit_digits").upright
+    for upright in (False, True):
+        row = kd_recipe(root, *plain, f"upright={str(upright).lower()}", "eval_crop=1")
+        for batches in (kd.data.train(row), kd.data.evaluation(row)):
+            images, _ = next(batches.as_numpy_iterator())
+            assert ((images[:, 0] > images[:, -1]) == upright).all()
+
+        preprocessing = Preprocessing(upright=upright)
+        batches = kd.data.images(
+            f"folder:{root}", "val", None, (16, 16), 1, preprocessing=preprocessing
+        )
+        images, _ = next(batches.as_numpy_iterator())
+        assert ((images[:, 0] > images[:, -1]) == upright).all()
+
+
+def test_names_of_folders_and_files_need_not_be_unicode(tmp_path, capsys):
+    for name in ("a\udce9", "a\udcea"):
+        touched = tmp_path / name / "b\udce9.txt"
+        flat(tmp_path, **{name: 2})
+        touched.touch()
+    row = recipe(folder_task(f"folder:{tmp_path}"), "deit_digits")
+    folder_check.examine(row)
+    assert "| a\\udce9 | 1 | 1 |\n| a\\udcea | 1 | 1 |" in capsys.readouterr().out
+
+    data = datasets.load(row.dataset, "all")
+    assert data.class_names == ("a\\udce9", "a\\udcea")
+    assert data.where(0) == f"{tmp_path}/a\\udce9/0.jpg"
+    assert len(kd.data.images(row.dataset, "all", size=(8, 8)).class_names) == 2
+    with pytest.raises(kd.UserError, match=r"no folder .*a.udce9/none: expected"):
+        datasets.load(f"folder:{tmp_path}/a\udce9/none", "all")

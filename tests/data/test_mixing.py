@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,20 @@ def test_mixup_is_timms(golden):
     mixed, targets = mix(truth["images"].copy(), labels, 0.8, 1.0, Fixed)
     np.testing.assert_allclose(mixed, truth["mixed"], atol=1e-6)
     np.testing.assert_allclose(targets, truth["targets"], atol=1e-6)
+
+
+def test_smoothing_takes_the_memory_of_its_labels():
+    """21,841 classes are ImageNet-21k's, of which a one-hot matrix would take 1.9 GB."""
+    labels = np.array([0, 21840, 7, 7])
+    tracemalloc.start()
+    smoothed = smooth(labels, 21841, 0.1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 1.1 * smoothed.nbytes
+    off = np.float32(0.1 / 21841)
+    assert set(np.unique(smoothed)) == {off, np.float32(0.9) + off}
+    assert (smoothed.argmax(axis=1) == labels).all()
 
 
 def test_cutmix_boxes_are_timms(golden):
@@ -50,8 +66,8 @@ def test_cutmix_is_chosen_half_of_the_time_and_labels_follow_the_pixels():
     assert 0.42 < np.mean(is_cutmix) < 0.58
     assert 0.2 < np.std(lams) < 0.4
 
-    mixup_alone, _ = mix(images.copy(), labels, 0.8, 0, generator(0, 0, 3, 0))
-    assert not set(np.unique(mixup_alone)) <= {0, 1}
+    only_mixup, _ = mix(images.copy(), labels, 0.8, 0, generator(0, 0, 3, 0))
+    assert not set(np.unique(only_mixup)) <= {0, 1}
 
 
 def test_images_are_mixed_in_place_with_the_group_in_reversed_order():

@@ -1,5 +1,7 @@
 import dataclasses
 import itertools
+import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -58,8 +60,8 @@ def test_evaluation_shows_every_image_once_in_order(data_dir):
 
 
 def test_processes_evaluate_all_images_in_as_many_batches(data_dir):
-    whole = kd.data.images("digits", "test", data_dir, size=(8, 8))
-    images = np.concatenate([images for images, _ in whole.as_numpy_iterator()])
+    dataset = kd.data.images("digits", "test", data_dir, size=(8, 8))
+    images = np.concatenate([images for images, _ in dataset.as_numpy_iterator()])
 
     runs = [
         kd.data.images("digits", "test", data_dir, size=(8, 8), process=(index, 3))
@@ -73,10 +75,45 @@ def test_processes_evaluate_all_images_in_as_many_batches(data_dir):
         kd.data.images("digits", "test[:10]", data_dir, size=(8, 8), process=(0, 7))
 
 
+ALL = "train+validation+test"  # of the digits, 1,797
+
+
+def test_evaluation_holds_a_few_batches_whatever_the_number_of_threads(data_dir):
+    batches = kd.data.images("digits", ALL, data_dir, size=(48, 48), workers=64)
+    assert batches.steps == 8
+    tracemalloc.start()  # which sees the memory of numpy's arrays
+    sizes = [images.numpy().nbytes for images, _ in batches]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6 * sizes[0]
+
+
+def test_all_threads_work_on_a_small_dataset(data_dir):
+    def pool_threads():
+        return {thread for thread in threading.enumerate() if "ThreadPool" in thread.name}
+
+    before = pool_threads()
+    batches = kd.data.images("digits", "test[:20]", data_dir, size=(256, 256), workers=4)
+    assert len(list(batches)) == 1
+    assert len(pool_threads() - before) == 4
+
+
+def test_evaluation_is_the_same_with_any_number_of_threads(data_dir):
+    def run(workers, process):
+        batches = kd.data.images("digits", ALL, data_dir, (8, 8), process=process, workers=workers)
+        return list(batches.as_numpy_iterator())
+
+    for process in ((0, 1), (6, 7)):
+        one, none, many = (run(workers, process) for workers in (1, 0, 64))
+        assert_same(one, none)
+        assert_same(one, many)
+    assert [len(images) for images, _ in one] == [255, 0]  # others have 256 and 1
+
+
 def test_eval_crop_is_the_center_crop_ratio(data_dir):
-    whole, center = (
+    full, center = (
         next(iter(kd.data.evaluation(recipe("digits_none", f"eval_crop={crop}"), data_dir)))[0]
         for crop in (1, 0.5)
     )
-    assert whole.shape == center.shape == (256, 8, 8, 3)
-    assert np.mean(center) > np.mean(whole) + 0.1  # digits are white on black, in the middle
+    assert full.shape == center.shape == (256, 8, 8, 3)
+    assert np.mean(center) > np.mean(full) + 0.1  # digits are white on black, in the middle

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import IMAGENET, Preprocessing
 
 X = np.random.default_rng(0).normal(size=(8, 24, 16, 3)).astype("float32")
 Y = np.eye(5, dtype="float32")[np.arange(8) % 5]
@@ -160,6 +161,12 @@ def test_a_teacher_of_the_students_own_layers_is_refused(tiny):
     tiny.compile("sgd", kd.loss(), distillation=kd.Distillation(keras.models.clone_model(tiny)))
 
 
+def test_a_convnet_is_no_student():
+    student = kd.build("regnety_digits")
+    with pytest.raises(kd.UserError, match="RegNetY cannot be distilled: expected a DeiT student"):
+        student.compile("sgd", kd.loss(), distillation=kd.Distillation(None, "label"))
+
+
 @pytest.mark.parametrize("kind", ["hard", "soft", "label"])
 def test_a_student_of_one_class_is_refused(kind):
     student = kd.DeiT((24, 16), patch_size=8, width=12, depth=1, heads=3, num_classes=1)
@@ -169,7 +176,7 @@ def test_a_student_of_one_class_is_refused(kind):
 
 
 class Halved(kd.DeiT):
-    """A subclass with an output of its own."""
+    """A subclass with another output."""
 
     def call(self, images, training=False):
         return super().call(images, training=training) / 2
@@ -232,3 +239,34 @@ def test_any_classifier_teaches_through_adapt(tiny):
     logits = np.array(adapted(X))
     np.testing.assert_allclose(np.exp(logits), expected, atol=1e-6)
     fit_logs(tiny, kd.Distillation(adapted, "soft"))
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_teacher_gets_its_own_images_and_the_students_classes(adapted):
+    """The teacher's logits are those of its own pixels, in the student's order of classes."""
+    half = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.25, 0.5))
+    pixels = np.random.default_rng(0).random((2, 24, 16, 3)).astype("float32")
+    images = (pixels - np.float32(half.mean)) / np.float32(half.std)
+    student = kd.DeiT((24, 16), 8, 12, 1, 3, num_classes=5, preprocessing=half)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+
+    if adapted:  # its pixels are in [-1, 1]
+        model = teacher()
+        expected = model(pixels * 2 - 1, training=False)
+        distillation = kd.Distillation(kd.adapt(model, (24, 16), scale=2, offset=-1))
+    else:
+        student.class_names = tuple("edcba")
+        model = kd.DeiT((24, 16), 8, 12, 1, 3, num_classes=5, class_names=tuple("abcde"))
+        normalized = (pixels - np.float32(IMAGENET.mean)) / np.float32(IMAGENET.std)
+        expected = np.array(model(normalized))[:, ::-1]
+        distillation = kd.Distillation(model)
+
+    student.compile("adam", loss, distillation=distillation)
+    np.testing.assert_allclose(distillation.target(images, None), expected, atol=2e-5)
+
+
+def test_a_teacher_of_other_classes_is_refused(tiny):
+    tiny.class_names = tuple("abcde")
+    other = kd.DeiT((24, 16), 8, 12, 1, 3, num_classes=5, class_names=tuple("vwxyz"), name="other")
+    with pytest.raises(kd.UserError, match=r"teacher other has 5 classes \(v, w, x, ...\) and the"):
+        tiny.compile("adam", kd.loss(), distillation=kd.Distillation(other))

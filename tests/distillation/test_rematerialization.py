@@ -1,11 +1,16 @@
 """``keras.RematScope``: the same training, with activations computed again for the gradients."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_deit as kd
+from tests.conftest import ROOT
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 24, 16, 3)).astype("float32")
 LABELS = np.eye(5, dtype="float32")[:4]
@@ -14,10 +19,20 @@ SCOPES = {
     "larger_than": {"output_size_threshold": 1},
     "list_of_layers": {"layer_names": ["blocks.0"]},  # whose drop path has the rate 0
 }
+PROGRAM = """
+from keras_deit.distribution import Strategy
+
+strategy = Strategy({strategy!r})
+assert strategy.device_count == 2
+with strategy.scope():
+    from tests.distillation import test_rematerialization as checks
+
+    checks.check_the_same_weights(drop_path=0.0)
+"""
 
 
 def trained(mode, drop_path, **options):
-    """The weights after a step, and the number of matrix products in its graph."""
+    """A model after a step."""
     keras.utils.set_random_seed(0)
     with keras.RematScope(mode, **options):
         model = kd.DeiT(
@@ -25,23 +40,49 @@ def trained(mode, drop_path, **options):
         )
         model.compile(keras.optimizers.SGD(1.0), kd.loss(), jit_compile=False)
         model.fit(IMAGES, LABELS, verbose=0)
+    return model
 
-        batch = tf.constant(IMAGES), tf.constant(LABELS), None, tf.constant(4.0)
-        graph = tf.function(model._gradients).get_concrete_function(*batch).graph
-    return model.get_weights(), sum(
-        "MatMul" in operation.type for operation in graph.get_operations()
-    )
+
+def products(model):
+    """The number of matrix products in the graph of a step."""
+    batch = tf.constant(IMAGES), tf.constant(LABELS), None, tf.constant(4.0)
+    graph = tf.function(model._gradients).get_concrete_function(*batch).graph
+    return sum("MatMul" in operation.type for operation in graph.get_operations())
+
+
+def check_the_same_weights(drop_path):
+    """That every mode trains as without a scope. Returns the models by mode."""
+    models = {None: trained(None, drop_path)}
+    for mode, options in SCOPES.items():
+        models[mode] = trained(mode, drop_path, **options)
+        pairs = zip(models[mode].get_weights(), models[None].get_weights(), strict=True)
+        for ours, expected in pairs:
+            np.testing.assert_allclose(ours, expected, atol=1e-6)
+    return models
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])
 def test_rematerialization_trains_to_the_same_weights(drop_path):
-    expected, products = trained(None, drop_path)
-    for mode, options in SCOPES.items():
-        weights, more_products = trained(mode, drop_path, **options)
-        for ours, other in zip(weights, expected, strict=True):
-            np.testing.assert_allclose(ours, other, atol=1e-6)
-        assert more_products > products, mode
+    models = check_the_same_weights(drop_path)
+    counts = {mode: products(model) for mode, model in models.items()}
+    assert all(counts[mode] > counts[None] for mode in SCOPES), counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backend", "strategy"), [("tensorflow", "mirrored"), ("jax", "auto")])
+def test_rematerialization_on_two_devices(backend, strategy):
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONWARNINGS": "ignore",
+    }
+    code = PROGRAM.format(strategy=strategy)
+    options = {"capture_output": True, "text": True, "timeout": 300}
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, **options)
+    assert not process.returncode, process.stderr[-2000:]
 
 
 def test_a_named_layer_with_random_numbers_is_refused():

@@ -1,5 +1,7 @@
 """Sample weights: batches of zero weight, and the loss that is reported. The same checks run on one
-TensorFlow device, on replicas and on JAX, each of the last two in a process of its own."""
+device, on TensorFlow's replicas and workers and on JAX's devices, in separate processes."""
+
+import functools
 
 import keras
 import numpy as np
@@ -7,18 +9,28 @@ import pytest
 
 import keras_deit as kd
 from tests.conftest import recipe
+from tests.programs.clusters import environments, run_together
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 24, 24, 3)).astype("float32")
 CLASSES = np.arange(8) % 5
 LABELS = np.eye(5, dtype="float32")[CLASSES]
 PROGRAM = """
-from keras_deit.distribution import Strategy
-with Strategy({strategy!r}).scope():
+from keras_deit.distribution import Strategy, processes
+
+strategy = Strategy({strategy!r})
+assert strategy.device_count == 2
+with strategy.scope():
     from tests.distillation import test_sample_weights as checks
-    for case in ("adamw", "sgd"):
-        checks.check_zero_weights_change_nothing(case)
-    checks.check_an_empty_micro_batch_adds_nothing()
+
+    checks.check_zero_weights_change_nothing("adamw")
+    checks.np.savez({path!r}, **checks.steps_with_zero_weights())
+    processes.wait()
 """
+TWO_DEVICES = {  # strategy, backend, devices of each process, processes
+    "two replicas": ("mirrored", "tensorflow", 1, 1),
+    "two workers": ("auto", "tensorflow", 1, 2),
+    "JAX, two devices": ("auto", "jax", 2, 1),
+}
 
 CASES = {
     "adamw": {"accumulate": 2},  # decay, momentum and average; drop path has random states
@@ -26,23 +38,41 @@ CASES = {
     "compiled": {"optimizer": "lamb", "jit_compile": True},
 }
 
+STEPS = {  # the weights of a batch
+    "first device": [0, 0, 0, 0, 1, 2, 3, 4],
+    "second device": [4, 3, 2, 1, 0, 0, 0, 0],
+    "micro-batch of the second": [1, 2, 3, 4, 0, 0, 2, 1],
+    "none": [0, 0, 0, 0, 0, 0, 0, 0],
+    "all": [1, 2, 3, 4, 4, 3, 2, 1],
+}
 
-def make_model(family="deit", optimizer="adamw", **options):
+
+def make_model(family="deit", optimizer="adamw", drop_path=0.5, **options):
     """A compiled model, distilled if it is a DeiT."""
     keras.utils.set_random_seed(0)
     distillation = None
     if family == "regnet":
         model = kd.build("regnety_digits", num_classes=5)
     else:
-        model = kd.DeiT(24, patch_size=8, width=12, depth=2, heads=3, num_classes=5, drop_path=0.5)
+        model = kd.DeiT(
+            24, patch_size=8, width=12, depth=1, heads=3, num_classes=5, drop_path=drop_path
+        )
         layers = [keras.Input((24, 24, 3)), keras.layers.Flatten(), keras.layers.Dense(5)]
-        distillation = kd.Distillation(keras.Sequential(layers))
+        distillation = kd.Distillation(filled(keras.Sequential(layers)))
 
     settings = ["ema=0.9", "weight_decay=0.5", "lr=0.01", "warmup_epochs=0"]
     optimizer = kd.optimizer(
         recipe("digits_hard", *settings, f"optimizer={optimizer}"), steps_per_epoch=3
     )
-    model.compile(optimizer, kd.loss(), distillation=distillation, **options)
+    filled(model).compile(optimizer, kd.loss(), distillation=distillation, **options)
+    return model
+
+
+def filled(model):
+    """The model with the same random weights on every backend."""
+    rng = np.random.default_rng(1)
+    # Positive, as variances have to be.
+    model.set_weights([rng.uniform(0, 0.2, weight.shape) for weight in model.weights])
     return model
 
 
@@ -81,6 +111,24 @@ def check_an_empty_micro_batch_adds_nothing():
         np.testing.assert_allclose(accumulated, direct, atol=1e-6)
 
 
+def steps_with_zero_weights():
+    """The state after each of ``STEPS`` without random numbers: arrays by names."""
+    results = {}
+    for case in ("adamw", "sgd"):
+        model = make_model(**CASES[case], drop_path=0.0)
+        model.optimizer.epsilon = 1e-3  # Adam would make steps of rounding
+        for name, weights in STEPS.items():
+            fit(model, np.array(weights))
+            arrays = [*model.get_weights(), *map(np.asarray, model.optimizer.averages)]
+            results |= {f"{case}/{name}/{number}": array for number, array in enumerate(arrays)}
+    return results
+
+
+@functools.cache
+def steps_of_one_device():
+    return steps_with_zero_weights()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_batch_of_zero_weight_changes_nothing(case):
@@ -92,12 +140,24 @@ def test_an_empty_micro_batch_adds_nothing():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_zero_weights_add_nothing_on_replicas_and_jax(forks, backend):
-    strategy = "mirrored" if backend == "tensorflow" else "single"
-    arguments = ["-c", PROGRAM.format(strategy=strategy)]
-    done = forks.run(arguments, environ={"KERAS_BACKEND": backend})
-    assert not done.returncode, done.stderr[-2000:]
+@pytest.mark.parametrize("name", TWO_DEVICES)
+def test_zero_weights_add_nothing_on_two_devices(forks, name, tmp_path):
+    strategy, backend, devices, count = TWO_DEVICES[name]
+    paths = [f"{tmp_path}/{index}.npz" for index in range(count)]
+    commands = [
+        (["-c", PROGRAM.format(strategy=strategy, path=path)], environ)
+        for path, environ in zip(paths, environments(backend, devices, count), strict=True)
+    ]
+    for process in run_together(forks, commands, timeout=300):
+        assert not process.returncode, process.stderr[-2000:]
+
+    # The steps are those of one device with the joined batch.
+    expected = steps_of_one_device()
+    for path in paths:
+        results = np.load(path)
+        assert set(results) == set(expected)
+        for key, value in expected.items():
+            np.testing.assert_allclose(results[key], value, atol=1e-6, err_msg=key)
 
 
 def test_a_class_can_be_ignored_by_its_weight(tiny):

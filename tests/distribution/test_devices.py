@@ -3,7 +3,7 @@
 import pytest
 
 from keras_deit.distribution import Strategy
-from keras_deit.distribution.strategies import device_kind, unused_gpu
+from keras_deit.distribution.devices import device_kind, unused_gpu
 
 
 def test_the_devices_are_named_by_their_kind():

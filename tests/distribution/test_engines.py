@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.programs import engines
+from tests.programs.clusters import environments, run_together
 
 PLAIN = """
 import numpy as np, tensorflow as tf, keras
@@ -101,23 +102,20 @@ def test_wrong_engines_fail_the_comparison(results, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("own", "says"),
+    ("own", "message"),
     [
         ("pass", "PerReplica"),
         ("def _maybe_symbolic_build(self, **batch): pass", "Invalid reduction dimension"),
     ],
     ids=["_maybe_symbolic_build", "_make_function"],
 )
-def test_keras_still_needs_our_overrides_for_several_workers(forks, own, says):
+def test_keras_still_needs_our_overrides_for_several_workers(forks, own, message):
     """When one of these passes, Keras does it right, and our method of that name can go."""
-    addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
-    started = []
-    for index in range(2):
-        environ = engines.environment("tensorflow", 1, addresses, index)
-        started.append(forks.start(["-c", PLAIN.format(own=own)], environ=environ))
-    done = [process.wait(120) for process in started]
-    assert all(each.returncode for each in done)
-    assert any(says in each.stderr for each in done), done[0].stderr[-2000:]
+    arguments = ["-c", PLAIN.format(own=own)]
+    commands = [(arguments, environ) for environ in environments("tensorflow")]
+    ended = run_together(forks, commands)
+    assert all(process.returncode for process in ended)
+    assert any(message in process.stderr for process in ended), ended[0].stderr[-2000:]
 
 
 def test_distance_is_the_largest_of_all_weights():

@@ -1,4 +1,4 @@
-"""Processes that train together. Each case has processes of its own."""
+"""Processes that train together. Each case starts separate processes."""
 
 import json
 
@@ -10,7 +10,7 @@ import keras_deit as kd
 from keras_deit.distribution import Strategy, processes
 from keras_deit.utils.errors import ProcessLost
 from tests.conftest import recipe
-from tests.programs import engines
+from tests.programs.clusters import environment, environments, free_addresses, run_together
 
 MEET = """
 import json
@@ -56,37 +56,33 @@ except UserError as error:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("what", "says"),
+    ("what", "message"),
     [("recipe", "not the same recipe in all 2"), ("folder", "not the same folder")],
 )
-def test_differing_processes_are_all_refused(forks, tmp_path, what, says):
-    addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
-    started = []
-    for index in range(2):
-        environ = engines.environment("tensorflow", 1, addresses, index)
-        arguments = ["-c", DIFFER, what, str(tmp_path), str(index)]
-        started.append(forks.start(arguments, environ=environ))
-    for process in started:
-        done = process.wait(120)
-        assert says in done.stdout, done.stderr[-2000:]
+def test_differing_processes_are_all_refused(forks, tmp_path, what, message):
+    arguments = ["-c", DIFFER, what, str(tmp_path)]
+    commands = [
+        ([*arguments, str(index)], environ)
+        for index, environ in enumerate(environments("tensorflow"))
+    ]
+    for process in run_together(forks, commands):
+        assert message in process.stdout, process.stderr[-2000:]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("named", ["in the environment", "by Slurm"])
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_two_processes_join_and_merge_an_array(forks, backend, named):
-    ports = engines.free_ports(2)
-    addresses = [f"localhost:{port}" for port in ports] if named == "in the environment" else ["-"]
-    started = []
-    for index in range(2):
-        environ = engines.environment(backend, 1, addresses, index)
-        environ |= slurm(index, ports[0]) if named == "by Slurm" else {}
-        started.append(forks.start(["-c", MEET], environ=environ))
-    for index, process in enumerate(started):
-        done = process.wait(120)
-        assert not done.returncode, done.stderr[-2000:]
+    environs = environments(backend)
+    if named == "by Slurm":
+        port = free_addresses(1)[0].split(":")[1]
+        environs = [environment(backend) | slurm(index, port) for index in range(2)]
+
+    ended = run_together(forks, [(["-c", MEET], environ) for environ in environs])
+    for index, process in enumerate(ended):
+        assert not process.returncode, process.stderr[-2000:]
         rows, ones = [[np.pi] * 3], np.float32([0.1, 1.1]).tolist()  # to the last bit
-        assert json.loads(done.stdout.splitlines()[-1]) == [2, index, rows, ones]
+        assert json.loads(process.stdout.splitlines()[-1]) == [2, index, rows, ones]
 
 
 CLUSTER = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": %s}}'
@@ -130,7 +126,7 @@ def test_invalid_jax_processes_are_refused(monkeypatch, addresses, count, index)
         processes._jax_environment()
 
 
-def test_a_worker_cannot_join_after_tensorflow_has_begun(monkeypatch, tiny):
+def test_a_worker_cannot_join_after_tensorflow_was_used(monkeypatch, tiny):
     tiny(np.zeros((1, 24, 16, 3)))
     monkeypatch.setenv("TF_CONFIG", CLUSTER % 0)
     with pytest.raises(kd.UserError, match=r"cannot join the other workers: .*program startup"):
@@ -144,7 +140,7 @@ def test_one_process_merges_to_its_own_array():
     np.testing.assert_array_equal(processes.gather(5), [5])
 
 
-def test_a_lost_process_is_told_from_other_errors(monkeypatch):
+def test_a_lost_process_is_distinguished_from_other_errors(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
     for text in ("a\n Gloo AllGather failed: Read error: Connection reset by peer", "UNAVAILABLE"):
         with pytest.raises(ProcessLost, match=r"another process ended .* in here") as error:  # noqa: SIM117
@@ -158,23 +154,29 @@ def test_a_lost_process_is_told_from_other_errors(monkeypatch):
 
 def test_mixed_images_stay_in_one_process(data_dir):
     row = recipe("digits_none", "mix_group=30")
-    parts = [next(iter(kd.data.train(row, data_dir, process=(i, 2)))) for i in range(2)]
-    whole = next(iter(kd.data.train(row, data_dir)))
-    for at in (0, 1):
-        rows = np.concatenate([np.array(part[at]) for part in parts])
-        np.testing.assert_array_equal(rows, whole[at])
+    expected = next(iter(kd.data.train(row, data_dir)))
+    batches = [next(iter(kd.data.train(row, data_dir, process=(i, 2)))) for i in range(2)]
+    for own, array in zip(zip(*batches, strict=True), expected, strict=True):
+        np.testing.assert_array_equal(np.concatenate(own), array)
     with pytest.raises(kd.UserError, match="mixed in groups of 60, for 2 processes"):
         kd.data.train(recipe("digits_none"), data_dir, process=(0, 2))
 
 
 def test_processes_divide_the_images_of_an_evaluation(data_dir):
     row = recipe("digits_none")
-    whole = [np.concatenate(part) for part in zip(*kd.data.evaluation(row, data_dir), strict=True)]
+    expected = arrays_of(kd.data.evaluation(row, data_dir))
     for count in (2, 7):
-        parts = [list(kd.data.evaluation(row, data_dir, process=(i, count))) for i in range(count)]
-        assert len({len(batches) for batches in parts}) == 1
-        for at in (0, 1):
-            images = np.concatenate([batch[at] for batches in parts for batch in batches])
-            np.testing.assert_array_equal(images, whole[at])
+        by_process = [
+            list(kd.data.evaluation(row, data_dir, process=(i, count))) for i in range(count)
+        ]
+        assert len({len(batches) for batches in by_process}) == 1
+        together = arrays_of(batch for batches in by_process for batch in batches)
+        for array, expected_array in zip(together, expected, strict=True):
+            np.testing.assert_array_equal(array, expected_array)
     with pytest.raises(kd.UserError, match="360 images to evaluate for 200 processes"):
         kd.data.evaluation(row, data_dir, process=(0, 200))
+
+
+def arrays_of(batches):
+    """The images and the labels of batches, as an array each."""
+    return [np.concatenate(arrays) for arrays in zip(*batches, strict=True)]

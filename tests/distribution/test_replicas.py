@@ -1,4 +1,4 @@
-"""What replicas share and what they do not. Each case has a process of its own."""
+"""What replicas share and what they do not. Each case starts a separate process."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ import tensorflow as tf
 count = int(sys.argv[1])
 if count > 1:
     cpu = tf.config.list_physical_devices("CPU")[0]
-    parts = [tf.config.LogicalDeviceConfiguration()] * count
-    tf.config.set_logical_device_configuration(cpu, parts)
+    devices = [tf.config.LogicalDeviceConfiguration()] * count
+    tf.config.set_logical_device_configuration(cpu, devices)
 import keras_deit as kd
 from tests.conftest import recipe
 """
@@ -24,7 +24,7 @@ RUN = (
     + """
 strategy = "mirrored" if count > 1 else "single"
 settings = ["optimizer=sgd", "lr=0.2", "ema=0.5", "passes=4", f"strategy={strategy}"]
-found = []
+results = []
 for name, own in (
     ("digits_teacher", []),  # whose replicas share the statistics of a batch
     ("digits_hard", ["drop_path=0", f"teacher={sys.argv[4]}"]),
@@ -32,8 +32,8 @@ for name, own in (
     model = kd.train(recipe(name, *settings, *own), sys.argv[2] + name, sys.argv[3], quiet=True)
     with open(f"{sys.argv[2]}{name}/metrics.csv") as lines:
         rows = np.array([line.split(",") for line in lines.read().splitlines()])
-    found += [rows[1:, rows[0] != "images_per_second"].astype(float), *model.get_weights()]
-np.savez(sys.argv[2], *found)
+    results += [rows[1:, rows[0] != "images_per_second"].astype(float), *model.get_weights()]
+np.savez(sys.argv[2], *results)
 """
 )
 OUTSIDE = (
@@ -52,13 +52,13 @@ except kd.UserError as error:
 MASKS = (
     START
     + """
-from keras_deit.models.deit_layers import DropPath
+from keras_deit.models.dropout import DropPath
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     layer = DropPath(0.5)
 run = tf.function(lambda: strategy.run(lambda: layer(tf.ones((64, 1)), training=True)))
-parts = [strategy.experimental_local_results(run()) for _ in range(2)]
-np.savez(sys.argv[2], *[np.array(part) for step in parts for part in step])
+masks_by_step = [strategy.experimental_local_results(run()) for _ in range(2)]
+np.savez(sys.argv[2], *[np.array(mask) for masks in masks_by_step for mask in masks])
 """
 )
 

@@ -1,5 +1,8 @@
 """The strategies that a recipe trains on, and what they refuse."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ import tensorflow as tf
 
 import keras_deit as kd
 from keras_deit.distribution import Strategy, replicas, strategies
-from tests.conftest import recipe
+from tests.conftest import ROOT, recipe
 
 
 class Tpu:
@@ -78,17 +81,17 @@ def test_xla_compiles_the_whole_step_with_static_shapes(tiny):
     step = tf.function(lambda *batch: tiny.train_step(batch), jit_compile=True, autograph=False)
     program = step.experimental_get_compiler_ir(*map(tf.constant, (images, labels)))(stage="hlo")
     assert program.count(" dot(") > 30
-    assert "<=" not in program  # a size that is known at run time alone
+    assert "<=" not in program  # a size that is known only at run time
 
 
-def test_logical_devices_cannot_be_made_after_tensorflow_has_begun():
+def test_logical_devices_cannot_be_made_after_tensorflow_was_used():
     tf.zeros(())
     with pytest.raises(kd.UserError, match="expected several GPUs, or a process that has not used"):
         Strategy("mirrored")
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"optimizer": keras.optimizers.AdamW(clipnorm=1.0)}, "Keras' clipping"),
         (
@@ -106,10 +109,12 @@ def test_logical_devices_cannot_be_made_after_tensorflow_has_begun():
         ),
     ],
 )
-def test_what_keras_computes_incorrectly_with_replicas_is_refused(tiny, monkeypatch, options, says):
+def test_what_keras_computes_incorrectly_with_replicas_is_refused(
+    tiny, monkeypatch, options, message
+):
     tiny.compile(**{"optimizer": "sgd", "loss": "mse", **options})  # one has it
     monkeypatch.setattr(replicas, "count", lambda: 2)
-    with pytest.raises(kd.UserError, match=f"several replicas cannot train with {says}"):
+    with pytest.raises(kd.UserError, match=f"several replicas cannot train with {message}"):
         tiny.compile(**{"optimizer": "sgd", "loss": "mse", **options})
 
 
@@ -169,6 +174,49 @@ def test_a_batch_that_does_not_divide_into_micro_batches_is_refused(tiny, jit_co
         tiny.train_on_batch(images, labels)
 
 
+REFUSED = """
+from keras_deit.distribution import Strategy
+
+with Strategy({strategy!r}).scope():
+    from tests.distribution import test_strategies
+
+    test_strategies.check_a_refused_batch_changes_nothing()
+"""
+
+
+def check_a_refused_batch_changes_nothing():
+    model = kd.DeiT((24, 16), 8, 12, 1, 3, num_classes=5, drop_path=0.3)
+    model.compile("adamw", kd.loss(), accumulate=2, jit_compile=False)
+    images, labels = np.zeros((7, 24, 16, 3), "float32"), np.eye(5, dtype="float32")[[0] * 7]
+    spec = tf.TensorSpec((None, 24, 16, 3)), tf.TensorSpec((None, 5))
+
+    def batches(rows):
+        return tf.data.Dataset.from_generator(
+            lambda: iter([(images[:rows], labels[:rows])]), output_signature=spec
+        )
+
+    def state():
+        return [np.array(variable) for variable in (*model.variables, *model.optimizer.variables)]
+
+    # Of 7 images, one of two replicas gets 4, which divide.
+    model.fit(batches(4), shuffle=False, verbose=0)
+    before = state()
+    for rows in (7, 3):
+        with pytest.raises(kd.UserError, match="does not divide into 2 micro-batches"):
+            model.fit(batches(rows), shuffle=False, verbose=0)
+    for one, other in zip(before, state(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["single", "mirrored"])
+def test_a_refused_batch_changes_nothing(strategy):
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300}
+    code = REFUSED.format(strategy=strategy)
+    process = subprocess.run([sys.executable, "-W", "ignore", "-c", code], **options)
+    assert not process.returncode, process.stderr[-2000:]
+
+
 def test_a_batch_smaller_than_the_number_of_replicas_is_refused(tiny, monkeypatch):
     images, labels = np.zeros((5, 24, 16, 3), "float32"), np.eye(5, dtype="float32")
     tiny.compile("sgd", kd.loss())
@@ -180,8 +228,8 @@ def test_a_batch_smaller_than_the_number_of_replicas_is_refused(tiny, monkeypatc
 
 
 def test_a_batch_must_divide_among_devices(monkeypatch):
-    Strategy("single").check_batch(recipe("digits_none", "batch_size=60"))
     check_batch = strategies.check_batch
+    check_batch(recipe("digits_none", "batch_size=60"), Strategy("single").device_count)
     check_batch(recipe("digits_none", "batch_size=60"), 8)  # MirroredStrategy divides unequally
     with pytest.raises(
         kd.UserError, match="in 2 micro-batches on 8 devices: expected a multiple of 16"

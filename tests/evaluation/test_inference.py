@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_deit.evaluation import predictor
-from tests.programs import engines
+from tests.programs.clusters import environment, run_together
 
 
 def images(count):
@@ -62,7 +62,7 @@ for count in (3, 4, 1):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_images_are_split_over_two_devices(forks, backend):
-    """In a process of its own, whose CPU is two devices."""
-    environ = engines.environment(backend, 2, ["-"], 0)
-    done = forks.run(["-c", SEVERAL_DEVICES], environ=environ)
+    """In a separate process, whose CPU is two devices."""
+    command = ["-c", SEVERAL_DEVICES], environment(backend, devices=2)
+    (done,) = run_together(forks, [command])
     assert not done.returncode, done.stderr[-2000:]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_deit.configs.preprocessing import Preprocessing
 from keras_deit.data.transforms import normalize
 from keras_deit.evaluation import plots
 from keras_deit.utils import tables
@@ -51,6 +52,22 @@ def test_run_curves_show_losses_and_accuracies(saved, tmp_path):
     assert loss.lines[1].get_color() == accuracy.lines[1].get_color()
 
 
+def test_texts_are_no_formulas(saved, tmp_path):
+    """Titles, labels and ticks with two dollar signs, which no formula could be."""
+    name = r"a $\100 bill_{$ and \$"
+    figure, axes = plots.canvas(4, 3)
+    axes.plot([0, 1], label=name)
+    axes.set(title=name, xlabel=name, ylabel=name)
+    axes.set_xticks([0, 1], [name, name])
+    axes.legend()
+    figure.suptitle(name)
+    figure.legend()
+    plots.save(figure, tmp_path / "figure.png")
+
+    tables.write_csv(tmp_path / "run" / "metrics.csv", list(ROWS[0]), ROWS)
+    plots.learning_curves({name: [tmp_path / "run"]}, tmp_path / "figure.png", title=name)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_attention_maps_have_a_column_for_each_image(saved, tiny, tmp_path, count):
     images = np.random.default_rng(0).integers(0, 256, (count, 24, 16, 3), np.uint8)
@@ -70,6 +87,15 @@ def test_contact_sheet_shows_images_and_labels(saved, tmp_path, photographs):
     names = ["a $name$ of more than eighteen characters", "ćma", "third", "\udcff"]
     plots.contact_sheet(images, labels, names, tmp_path / "sheet.png", columns=3)
     axes = saved[0].axes
-    assert [axis.get_title() for axis in axes] == ["a $name$ of more t 0.70\nćma 0.26", "? 0.97"]
+    assert [axis.get_title() for axis in axes] == [
+        "a $name$ of more t 0.70\nćma 0.26",
+        "\\udcff 0.97",
+    ]
     shown = axes[1].images[0].get_array()
+    np.testing.assert_allclose(shown * 255, photographs[1][:32, :32], atol=1e-3)
+
+    half = Preprocessing((0.5, 0.5, 0.5), (0.25, 0.5, 0.5))
+    images = normalize(photographs[1][None, :32, :32], preprocessing=half)
+    plots.contact_sheet(images, labels, names, tmp_path / "sheet.png", preprocessing=half)
+    shown = saved[-1].axes[0].images[0].get_array()
     np.testing.assert_allclose(shown * 255, photographs[1][:32, :32], atol=1e-3)

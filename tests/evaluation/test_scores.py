@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 
 import keras_deit as kd
+from keras_deit.data.batches import Batches, BatchInfo
 from keras_deit.evaluation import scores
 from tests.conftest import recipe
-from tests.programs import engines
+from tests.programs.clusters import environments, run_together
 
 LOGITS = np.zeros((4, 7), "float32")
 LOGITS[:, :6] = [6, 5, 4, 3, 2, 1]
@@ -149,8 +150,11 @@ def test_images_of_weight_zero_do_not_count(identity):
         ((LOGITS, np.array([0, 1, 2, 0.5])), r"labels \(4,\) of 4 images: expected \(4, 7\)"),
         ((LOGITS, np.array(list("abcd"))), r"labels \(4,\) of 4 images"),
         ((LOGITS, np.zeros((4, 6))), r"labels \(4, 6\) of 4 images: expected \(4, 7\), as the"),
-        ((LOGITS, np.zeros(3, int)), r"a batch of shapes \(4, 7\), \(3,\): expected a label"),
-        ((LOGITS, np.zeros(4, int), np.ones((4, 2))), r"\(4, 2\): expected a label, and a weight"),
+        ((LOGITS, np.zeros(3, int)), r"a batch of shapes \(4, 7\), \(3,\): expected one label"),
+        (
+            (LOGITS, np.zeros(4, int), np.ones((4, 2))),
+            r"\(4, 2\): expected one label for each image, and one",
+        ),
         ([LOGITS, LOGITS, LOGITS, LOGITS], "a batch of 4 arrays: expected images and labels"),
         ({"images": LOGITS}, "a batch of <class 'dict'>: expected images and labels"),
     ],
@@ -248,15 +252,11 @@ def test_two_processes_score_all_images(forks, data_dir):
     model = kd.build("deit_digits_distilled")
     expected = kd.evaluate(model, kd.data.evaluation(recipe("digits_none"), data_dir))
 
-    addresses = [f"localhost:{port}" for port in engines.free_ports(2)]
-    started = []
-    for index in range(2):
-        environ = engines.environment("tensorflow", 1, addresses, index)
-        started.append(forks.start(["-c", EVALUATE, str(data_dir)], environ=environ))
-    for process in started:
-        done = process.wait(120)
-        assert not done.returncode, done.stderr[-2000:]
-        count, result = json.loads(done.stdout.splitlines()[-1])
+    arguments = ["-c", EVALUATE, str(data_dir)]
+    commands = [(arguments, environ) for environ in environments("tensorflow")]
+    for process in run_together(forks, commands):
+        assert not process.returncode, process.stderr[-2000:]
+        count, result = json.loads(process.stdout.splitlines()[-1])
         assert count == 2
         for head, score in expected.items():
             assert result[head] == pytest.approx(dataclasses.asdict(score), rel=1e-6)
@@ -274,3 +274,43 @@ def test_table_has_a_row_for_each_head():
         "| class | 50.000% | 75.000% | 25.000% | 1.5000 |",
         "| fused | 50.000% | 75.000% | - | - |",
     ]
+
+
+def named_batches(names):
+    """Batches whose images are of the classes "abcd" in turn; they are named in another order."""
+    images = np.zeros((8, 24, 16, 3), "float32")
+    images[:, 0, 0, 0] = 10 * (np.arange(8) % 4)
+    labels = np.eye(4)[[names.index("abcd"[number % 4]) for number in range(8)]]
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels.astype("float32"))).batch(3)
+    return Batches(dataset, BatchInfo(tuple(names), images=8, batch_size=3, steps=3))
+
+
+@pytest.fixture
+def perfect():
+    """A model that tells the classes "abcd" by their first pixel: the nearest of 0, 10, 20, 30."""
+
+    class Perfect(kd.DeiT):
+        def logits(self, images, training=False):
+            pixel = images[:, 0, 0, :1]
+            return [-((pixel - 10 * keras.ops.arange(4.0)) ** 2)] * 2
+
+    return Perfect((24, 16), 8, 12, 1, 3, num_classes=4, class_names=tuple("abcd"))
+
+
+@pytest.mark.parametrize("names", ["abcd", "dbca", "badc"])
+def test_the_same_classes_in_another_order_score_alike(perfect, names):
+    result = kd.evaluate(perfect, named_batches(names))
+    assert result["class"].top1 == result["distillation"].top1 == result["fused"].top1 == 1
+    assert result["fused"].loss < 1e-6
+
+
+def test_other_classes_are_refused(perfect):
+    other = dataclasses.replace(named_batches("abcd").info, class_names=tuple("wxyz"))
+    with pytest.raises(kd.UserError, match=r"4 classes \(a, b, c, ...\) and the data 4 \(w, x"):
+        kd.evaluate(perfect, Batches(named_batches("abcd"), other))
+
+    perfect.class_names = None  # then their number is all that can be compared
+    assert kd.evaluate(perfect, named_batches("abcd"))["fused"].top1 == 1
+    three = dataclasses.replace(other, class_names=tuple("wxy"))
+    with pytest.raises(kd.UserError, match="the model has 4 classes and the data 3"):
+        kd.evaluate(perfect, Batches(named_batches("abcd"), three))

@@ -35,7 +35,7 @@ def models():
 def exported(models, tmp_path_factory):
     """A function from a model's name and a format to the path of its file and the ``Report``.
 
-    Each file is exported once, into a folder of its own, and must not be changed.
+    Each file is exported once, into a separate folder, and must not be changed.
     """
     results = {}
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import Preprocessing
 from keras_deit.exports import formats, litert, onnx_file, saved_model
 from keras_deit.exports.calibration import random_images
 from keras_deit.exports.metadata import file_metadata
@@ -122,6 +123,12 @@ def test_metadata_are_those_of_the_model(models):
     assert metadata["crop"] == "0.9"
     assert all(isinstance(value, str) for value in metadata.values())
 
+    half = Preprocessing((0.5, 0.5, 0.5), upright=True)
+    fields = {**models["plain"].fields, "preprocessing": half}
+    metadata = file_metadata(kd.DeiT(**fields), ExportSettings((16, 24)))
+    assert (metadata["mean"], metadata["upright"]) == ("0.5, 0.5, 0.5", "true")
+    assert "preprocessing" not in json.loads(metadata["model"])
+
     metadata = file_metadata(models["plain"], ExportSettings((16, 24)))
     assert json.loads(metadata["class_names"]) == [f"class {i}" for i in range(5)]
     assert (metadata["heads"], metadata["tokens"]) == ("class", "class, patches")
@@ -141,3 +148,19 @@ def test_unreadable_file_is_a_user_error(file_format, tmp_path):
     path.write_bytes(b"TFL3 nothing")
     with pytest.raises(kd.UserError, match="its runtime does not load it"):
         formats.load(file_format, path)
+
+
+@pytest.mark.slow
+@each_format
+def test_names_that_are_not_unicode(file_format, tmp_path):
+    names = ("a", "caf\udce9", "\ud800")  # of a folder in Latin-1, and of a JSON file
+    model = kd.DeiT(16, patch_size=8, width=12, depth=1, heads=3, num_classes=3, class_names=names)
+    path = tmp_path / f"model{file_format.SUFFIX}"
+    kd.export(model, path)
+    metadata = file_metadata(model, ExportSettings((16, 16)))
+    assert json.loads(metadata["class_names"]) == ["a", "caf\\udce9", "\\ud800"]
+
+    bad = tmp_path / f"caf\udce9{file_format.SUFFIX}"
+    with pytest.raises(kd.UserError, match=r"caf\\udce9.* is not valid UTF-8"):
+        kd.export(model, bad)
+    assert not bad.exists()

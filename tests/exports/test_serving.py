@@ -1,6 +1,7 @@
 """Exported models where they are used: in servers and devices, without Keras and keras_deit."""
 
 import base64
+import dataclasses
 import http.server
 import io
 import json
@@ -8,16 +9,20 @@ import subprocess
 import sys
 import threading
 
+from scripts.on_device import preprocess
+
+import cv2
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
+from keras_deit.configs.preprocessing import Preprocessing
 from keras_deit.data.decode import decode
 from keras_deit.data.transforms import evaluation_view
 from keras_deit.evaluation.prediction import predict
 from keras_deit.exports import litert, saved_model
-from keras_deit.exports.preprocessing import from_pixels
+from keras_deit.exports.preprocessing import from_files, from_pixels
 from tests.conftest import ROOT
 from tests.exports.conftest import CLASS_NAMES, CROP
 
@@ -128,6 +133,75 @@ def test_preprocessing_in_the_graph_equals_the_evaluation(shape, size, crop):
     levels = np.abs(view - evaluation_view(image, size, crop)) * 255 * 0.229
     assert levels.max() < 1.1
     assert levels.mean() < 0.1
+
+
+def test_16_bit_files_are_the_same_in_the_graph_and_on_a_device(tmp_path):
+    import tensorflow as tf
+
+    grays = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    colors = np.stack([grays, grays.T, grays[::-1]], axis=-1)
+    metadata = {"image_size": "64x64", "crop": "1", "mean": "0, 0, 0", "std": "1, 1, 1"}
+    metadata["upright"] = "false"
+    unscaled = Preprocessing((0, 0, 0), (1, 1, 1))
+
+    for i, pixels in enumerate((grays, colors)):
+        path = tmp_path / f"{i}.png"
+        cv2.imwrite(str(path), pixels)
+        expected = decode(path.read_bytes()) / np.float32(255)
+        assert len(np.unique(expected)) == 256
+        (view,) = from_files(tf.constant([path.read_bytes()]), (64, 64), 1, unscaled)
+        np.testing.assert_allclose(view, expected, atol=1e-6)
+        np.testing.assert_allclose(preprocess(path, metadata)[0], expected, atol=1e-6)
+
+    Image.fromarray(grays.astype(np.float32)).save(tmp_path / "floats.tiff")
+    with pytest.raises(ValueError, match=r"floats\.tiff: pixels of unknown range"):
+        preprocess(tmp_path / "floats.tiff", metadata)
+
+
+def turned_files():
+    """JPEGs and PNGs in all orientations, in both byte orders, and with other segments and corrupt
+    EXIF."""
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 6, 3), np.uint8)
+    image = Image.fromarray(pixels).resize((50, 31), Image.Resampling.BICUBIC)
+
+    for orientation in range(10):
+        for kind, endian, options in (("JPEG", "<", {"comment": b"first"}), ("PNG", ">", {})):
+            tags = Image.Exif()
+            tags.endian = endian
+            tags[ExifTags.Base.Make] = "a camera"
+            tags[ExifTags.Base.Orientation] = orientation
+            file = io.BytesIO()
+            image.save(file, kind, exif=tags, icc_profile=b"profile" * 20_000, **options)
+            yield file.getvalue()
+
+    for corrupt in (b"", b"II*\0\xff\xff\xff\xff", b"II*\0\10\0\0\0\xff\xff"):
+        file = io.BytesIO()
+        image.save(file, "JPEG", exif=b"Exif\0\0" + corrupt)
+        yield file.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore:.*orrupt EXIF")
+def test_files_are_upright_in_the_graph_and_on_a_device(tmp_path):
+    import tensorflow as tf
+
+    files = list(turned_files())
+    assert len({decode(file, upright=True).tobytes() for file in files}) == 16
+    metadata = {"image_size": "24x16", "crop": "1", "mean": "0, 0, 0", "std": "1, 1, 1"}
+    unscaled = Preprocessing((0, 0, 0), (1, 1, 1))
+
+    for upright in (False, True):
+        preprocessing = dataclasses.replace(unscaled, upright=upright)
+        views = tf.function(from_files, autograph=False)(
+            tf.constant(files), (24, 16), 1.0, preprocessing
+        )
+        for file, view in zip(files, views, strict=True):
+            expected = evaluation_view(decode(file, upright), (24, 16), 1, preprocessing)
+            assert np.abs(view - expected).max() * 255 < 2.1
+
+            path = tmp_path / "image"
+            path.write_bytes(file)
+            on_device = preprocess(path, {**metadata, "upright": str(upright).lower()})
+            assert np.abs(on_device[0] - expected).max() * 255 < 1.1
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What every model family tells the rest of the library about itself."""
 
+import json
 import zipfile
 
 import h5py
@@ -9,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import IMAGENET, Preprocessing
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import FAMILIES, family_of, variant_fields
 from keras_deit.weights.names import to_timm, variables
@@ -36,9 +38,9 @@ def test_head_features_are_what_the_heads_see(model):
     images = np.random.default_rng(0).normal(size=(3, 24, 16, 3)).astype("float32")
     features = np.array(model.head_features(images))
     heads = [model.head] + ([model.head_dist] if model.distilled else [])
-    parts = np.split(features, len(heads), axis=1)
-    for head, part, logits in zip(heads, parts, model.logits(images), strict=True):
-        np.testing.assert_allclose(head(part), logits, atol=1e-6)
+    by_head = np.split(features, len(heads), axis=1)
+    for head, inputs, logits in zip(heads, by_head, model.logits(images), strict=True):
+        np.testing.assert_allclose(head(inputs), logits, atol=1e-6)
 
     mixed = type(model)(**model.fields, dtype="mixed_bfloat16")
     assert mixed.head_features(images).dtype == "float32"
@@ -50,6 +52,16 @@ def test_class_labels_are_the_names_or_numbers(model):
     assert named.class_labels == named.class_names == tuple("abcde")
     with pytest.raises(kd.UserError, match="a name for each of 5 classes"):
         type(model)(**{**model.fields, "class_names": ["a"]})
+
+
+def test_preprocessing_is_imagenets_or_the_models_own(model):
+    assert model.preprocessing == IMAGENET
+    half = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), upright=True)
+    own = type(model)(**{**model.fields, "preprocessing": half})
+    assert own.preprocessing == half
+    assert type(model)(**json.loads(json.dumps(own.fields))).preprocessing == half
+    with pytest.raises(kd.UserError, match="preprocessing 'half'"):
+        type(model)(**{**model.fields, "preprocessing": "half"})
 
 
 def test_parameter_shapes_are_those_of_the_model(model):
@@ -70,6 +82,7 @@ def test_attributes_of_the_families():
         True,
     )
     assert (regnety.image_size, regnety.has_attention) == (None, False)
+    assert (deit.supports_distillation, regnety.supports_distillation) == (True, False)
     assert not regnety.supports_accumulation  # its statistics are those of a batch
     assert (deit.distilled, MODELS["plain"]().distilled, regnety.distilled) == (True, False, False)
     assert deit.has_attention == hasattr(deit, "attention_maps")
@@ -125,11 +138,14 @@ def members(path):
 
 
 @pytest.mark.slow
-def test_a_saved_model_is_the_function_alone(model, tmp_path):
+def test_a_saved_model_is_only_the_function(model, tmp_path):
     model.save(tmp_path / "before.keras")
     train(model)
     model.save(tmp_path / "after.keras")
-    assert members(tmp_path / "after.keras") == members(tmp_path / "before.keras")
+    keras.saving.save_model(model, tmp_path / "saved.keras")
+    for name in ("after.keras", "saved.keras"):
+        assert members(tmp_path / name) == members(tmp_path / "before.keras")
+    assert "optimizer" in dir(model)
 
     again = keras.saving.load_model(tmp_path / "after.keras")
     assert not again.compiled
@@ -138,10 +154,11 @@ def test_a_saved_model_is_the_function_alone(model, tmp_path):
 
     # The model still has its optimizer, which the weights for BackupAndRestore include.
     assert model.optimizer.iterations == 1
-    model.save_weights(tmp_path / "backup.weights.h5")
-    model.optimizer.iterations.assign(7)
-    model.load_weights(tmp_path / "backup.weights.h5")
-    assert model.optimizer.iterations == 1
+    for save in (keras.Model.save_weights, keras.saving.save_weights):
+        save(model, tmp_path / "backup.weights.h5")
+        model.optimizer.iterations.assign(7)
+        model.load_weights(tmp_path / "backup.weights.h5")
+        assert model.optimizer.iterations == 1
 
 
 @pytest.mark.slow

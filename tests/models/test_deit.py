@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_deit as kd
-from keras_deit.models.deit_layers import DropPath
+from keras_deit.models.dropout import DropPath
 from keras_deit.models.factory import float32_copy
 from tests.conftest import fill
 

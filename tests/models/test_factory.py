@@ -15,7 +15,7 @@ from keras_deit.weights import describe
 
 @dataclass(frozen=True)
 class PooledVariant:
-    """A row of a family that exists for this test alone."""
+    """A row of a family that exists only for this test."""
 
     width: int
     params: int
@@ -30,8 +30,8 @@ class Pooled(ImageClassifier):
 
     block_suffix = "fc.weight"
 
-    def __init__(self, width, num_classes=3, class_names=None, **kwargs):
-        super().__init__(num_classes, class_names, **kwargs)
+    def __init__(self, width, num_classes=3, class_names=None, preprocessing=None, **kwargs):
+        super().__init__(num_classes, class_names, preprocessing, **kwargs)
         self.width = width
         self.fc = keras.layers.Dense(width, name="fc")
         self.head = keras.layers.Dense(self.num_classes, name="head")
@@ -56,7 +56,12 @@ class Pooled(ImageClassifier):
     @property
     def fields(self):
         names = self.class_names and list(self.class_names)
-        return {"width": self.width, "num_classes": self.num_classes, "class_names": names}
+        return {
+            "width": self.width,
+            "num_classes": self.num_classes,
+            "class_names": names,
+            "preprocessing": self.preprocessing.fields,
+        }
 
     @classmethod
     def parameter_shapes(cls, fields):

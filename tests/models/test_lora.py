@@ -77,6 +77,25 @@ def test_weights_are_merged_and_their_adapter_trains(tmp_path):
     assert changes == [True, True]
 
 
+def test_files_of_models_around_one_with_lora(tmp_path):
+    model, logits = changed(FAMILIES["deit"], adapt)
+    images = keras.Input((24, 16, 3))
+
+    outer = keras.Model(images, model(images))
+    outer.save(tmp_path / "outer.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "outer.keras")(IMAGES), logits)
+    keras.saving.save_weights(outer, tmp_path / "outer.weights.h5")
+    plain = keras.Model(images, FAMILIES["deit"]()(images))
+    plain.load_weights(tmp_path / "outer.weights.h5")
+    np.testing.assert_allclose(plain(IMAGES), logits, atol=1e-5)
+
+    # The config of the layers alone does not describe their adapters, so that these are merged.
+    features = keras.Model(images, model.head_features(images))
+    features.save(tmp_path / "features.keras")
+    again = keras.saving.load_model(tmp_path / "features.keras")
+    np.testing.assert_allclose(again(IMAGES), features(IMAGES), atol=1e-5)
+
+
 @pytest.mark.slow
 @FAMILY
 def test_a_keras_file_keeps_int8(make, tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
-from keras_deit.models.regnet import GroupedConv2D
+from keras_deit.models.regnet_layers import GroupedConv2D
 from tests.conftest import fill
 
 

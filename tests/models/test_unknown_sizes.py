@@ -11,7 +11,7 @@ IMAGES = np.random.default_rng(0).normal(size=(8, 24, 16, 3)).astype("float32")
 LABELS = np.eye(5, dtype="float32")[np.arange(8) % 5]
 SIZES = (None, None, None, 3)
 
-# Keras does not know how long a generator is, and that it is in an order of its own.
+# Keras does not know how long a generator is, and cannot shuffle it.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Your input ran out of data"),
     pytest.mark.filterwarnings("ignore:`shuffle=True` was passed"),
@@ -67,7 +67,9 @@ def test_a_wrong_size_is_found_while_running(compiled):
         compiled.fit(dataset(SIZES, images=np.zeros((8, 32, 32, 3), "float32")), verbose=0)
 
 
-def test_a_functional_model_of_any_size_gives_the_models_outputs(tiny):
+def test_features_of_an_unknown_size_are_refused_in_one_line(tiny):
     images = keras.Input((None, None, 3))
-    wrapped = keras.Model(images, tiny(images))
-    np.testing.assert_allclose(wrapped(IMAGES), tiny(IMAGES), atol=1e-6)
+    message = r"images of unknown size: expected keras.Input\(\(24, 16, 3\)\)"
+    with pytest.raises(kd.UserError, match=message) as error:
+        tiny.head_features(images)
+    assert "\n" not in str(error.value)

@@ -13,7 +13,7 @@ import tempfile
 import numpy as np
 
 from tests.forks import Forks
-from tests.programs.survive import cluster, free_ports
+from tests.programs.clusters import environments, run_together
 
 ROWS, CLASSES = (15, 15, 9), 5  # of the batches: the last is smaller
 ENGINES = {  # kind, devices of each process, processes
@@ -43,30 +43,18 @@ def run(forks, engine, cases, folder):
     """The results of an engine's processes, which ``Forks`` starts: a dict of arrays for each."""
     kind, devices, count = ENGINES[engine]
     output = pathlib.Path(folder) / engine
-    addresses = [f"localhost:{port}" for port in free_ports(count)]
-    started = []
-    for index in range(count):
-        environ = environment(backend_of(kind), devices, addresses, index)
-        arguments = ["-m", "tests.programs.engines", f"{output} {index}.npz", kind, *cases]
-        started.append(forks.start(arguments, environ=environ))
-    for process in started:
-        done = process.wait(600)
-        if done.returncode:
-            raise SystemExit(done.stderr[-3000:])
+    commands = [
+        (["-m", "tests.programs.engines", f"{output} {index}.npz", kind, *cases], environ)
+        for index, environ in enumerate(environments(backend_of(kind), devices, count))
+    ]
+    for process in run_together(forks, commands, timeout=600):
+        if process.returncode:
+            raise SystemExit((process.stdout + process.stderr)[-3000:])
     return [dict(np.load(f"{output} {index}.npz")) for index in range(count)]
 
 
 def backend_of(kind):
     return kind if kind in ("jax", "torch") else "tensorflow"
-
-
-def environment(backend, devices, addresses, index):
-    """What is special in the environment of process ``index`` of those at ``addresses``."""
-    return {
-        "KERAS_BACKEND": backend,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        **cluster(backend, addresses, index),
-    }
 
 
 def distance(results, expected, case):
@@ -128,8 +116,8 @@ def _batches(kind, device_count):
     if kind != "jax" or device_count == 1:
         return batches  # which tf.distribute divides
     rows = 16 // processes.count()
-    part = slice(processes.index() * rows, (processes.index() + 1) * rows)
-    return kd.data.padded(batches, 16).map(lambda *batch: tuple(x[part] for x in batch))
+    own = slice(processes.index() * rows, (processes.index() + 1) * rows)
+    return kd.data.padded(batches, 16).map(lambda *batch: tuple(x[own] for x in batch))
 
 
 def _model(case, device_count):

@@ -1,7 +1,7 @@
 """Tests of the PyTorch backend, in an environment that has it (.ci/torch makes one):
 KERAS_BACKEND=torch python -m pytest tests/programs/on_torch.py
 
-TensorFlow gives the files and numbers to compare with, in a process of its own.
+TensorFlow gives the files and numbers to compare with, in a separate process.
 """
 
 import os

@@ -6,12 +6,10 @@ Prints a line for each kill, then what differs, and exits with 1 if anything doe
 
 import argparse
 import csv
-import json
 import os
 import pathlib
 import random
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -21,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tests.forks import Forks
+from tests.programs.clusters import cluster, free_addresses
 
 SETTINGS = ("drop_path=0.1", "dropout=0.1", "ema=0.9", "save_minutes=0", "passes=9")
 SPEED = "images_per_second"  # the one column of metrics.csv that may differ
@@ -42,31 +41,9 @@ def commands(engine, workdir, data_dir, settings):
     flags += ["--recipe=digits_none", f"--workdir={workdir}", f"--data_dir={data_dir}"]
     arguments = ["-m", "scripts.train", *flags]
 
-    addresses = [f"localhost:{port}" for port in free_ports(count)]
+    addresses = free_addresses(count)
     environs = [cluster(backend, addresses, index) for index in range(count)]
     return [(arguments, {"KERAS_BACKEND": backend, **environ}) for environ in environs]
-
-
-def cluster(backend, addresses, index):
-    """The environment that tells process ``index`` of the others, if there are several."""
-    if len(addresses) == 1:
-        return {}
-
-    if backend == "jax":
-        names = {"JOB_ADDRESSES": ",".join(addresses), "NUM_PROCESSES": len(addresses)}
-        names["PROCESS_ID"] = index
-        return {f"KERAS_DISTRIBUTION_{name}": str(value) for name, value in names.items()}
-
-    task = {"type": "worker", "index": index}
-    return {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
-
-
-def free_ports(count):
-    """The numbers of at most two free ports."""
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("localhost", 0))
-        return [each.getsockname()[1] for each in (first, second)][:count]
 
 
 def survive(

@@ -79,6 +79,14 @@ def test_convert_writes_files_that_load_reads(forks, tmp_path):
     assert kd.load(tmp_path / "d.keras").image_size == (8, 16)
     np.testing.assert_array_equal(kd.load(tmp_path / "d.keras").head.kernel, model.head.kernel)
 
+    tokens = "--change_tokens"
+    assert convert("a.keras", "plain.safetensors", tokens).returncode == 0
+    plain = kd.load(tmp_path / "plain.safetensors")
+    assert not plain.distilled
+    np.testing.assert_array_equal(plain.norm.gamma, model.norm.gamma)
+    assert convert("plain.safetensors", "back.keras", variant, tokens).returncode == 0
+    assert kd.load(tmp_path / "back.keras").distilled
+
     for done, message in (
         (convert("a.keras", "b.safetensors"), "b.safetensors exists"),
         (convert("a.keras", "b.safetensors/e.keras"), "cannot write"),
@@ -89,6 +97,24 @@ def test_convert_writes_files_that_load_reads(forks, tmp_path):
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("*e.*"))
+
+
+@pytest.mark.slow
+def test_a_tilde_in_a_flag_is_the_home_folder(forks, tmp_path):
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    kd.build("deit_digits").save(home / "a.keras")
+
+    def run(*words):
+        return forks.run(["-m", *words], here, {"HOME": str(home)})
+
+    done = run("scripts.convert", "--model=~/a.keras", "--output=~/b.safetensors")
+    assert done.returncode == 0, done.stderr
+    done = run("scripts.train", "--recipe=digits_hard", "--workdir=~/run", "--set=teacher=~/a.pth")
+    assert_one_line_error(done, f"teacher '{home}/a.pth': expected a published model")
+    assert {path.name for path in home.glob("[a-z]*")} == {"a.keras", "b.safetensors", "run"}
+    assert not list(here.iterdir())
 
 
 @pytest.mark.slow
@@ -135,3 +161,28 @@ def test_quickstart_prints_plain_lines_and_a_table(tmp_path):
     for name in ("learning_curves.png", "attention_maps.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert ablation.run_folder(tmp_path, "hard", 0).joinpath("last.keras").exists()
+
+
+@pytest.mark.slow
+def test_a_folder_without_splits_and_without_unicode_is_predicted_and_scored(forks, tmp_path):
+    folders = [tmp_path / "images" / name for name in ("caf\udce9", "th\udce9")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for i in range(5):
+            (folder / f"{i}\udcff.gif").write_bytes(b"P5 1 1 255 " + bytes([i]))
+    names = tuple(folder.name for folder in folders)
+    model = kd.DeiT(16, patch_size=8, width=12, depth=1, heads=3, num_classes=2, class_names=names)
+    model.save(tmp_path / "a.keras")
+
+    flag = f"--model={tmp_path / 'a.keras'}"
+    done = forks.run(["-m", "scripts.predict", flag, str(tmp_path / "images")])
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 10
+    for line in lines:
+        assert "\\udcff.gif: " in line
+        assert "caf\\udce9 " in line.partition(": ")[2]
+
+    done = forks.run(["-m", "scripts.evaluate", flag, f"--dataset=folder:{tmp_path / 'images'}"])
+    assert done.returncode == 0, done.stderr
+    assert f"10 images of folder:{tmp_path / 'images'} all, 16x16" in done.stdout

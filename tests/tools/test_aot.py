@@ -69,9 +69,9 @@ def test_each_of_two_devices_has_the_cost_of_one_with_half_the_images(forks):
 def test_the_command_names_a_missing_package_or_topology():
     done = run("-m", "scripts.compile_check", "--topology=none")
     there = importlib.util.find_spec("libtpu")
-    says = "topology 'none': expected" if there else "pip install libtpu"
+    message = "topology 'none': expected" if there else "pip install libtpu"
     assert (done.returncode, done.stdout) == (2, "")
-    assert says in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -104,7 +104,9 @@ def test_an_unknown_topology_is_a_users_error(topology):
     error = aot.unknown_topology(
         topology, jax.errors.JaxRuntimeError(f"INVALID_ARGUMENT: {message}")
     )
-    assert str(error).startswith(f"topology '{topology}': expected one that libtpu knows, as v5e")
+    assert str(error).startswith(
+        f"topology '{topology}': expected one that libtpu knows, such as v5e"
+    )
     assert str(error).endswith(message)
 
 

@@ -41,4 +41,4 @@ def test_photographs_are_a_dataset_of_the_published_augmentation(tmp_path, monke
 def test_a_process_is_measured_by_seconds_and_memory():
     seconds, memory = benchmarks.measure("kd.build('deit_digits')")
     assert seconds > 0
-    assert 100 < memory < 5000  # MiB: TensorFlow alone takes hundreds
+    assert 100 < memory < 5000  # MiB: TensorFlow by itself takes hundreds

@@ -64,7 +64,7 @@ CHANGES = {
         lambda images: (images / "train" / "ant" / "0.png").rename(
             images / "train" / "ant" / "9.png"
         ),
-        r"\(training: names or order of the images, sha256:\w+ -> sha256:\w+\): put the data back",
+        r"\(training: names or order of the images, sha256:\w+ -> sha256:\w+\): restore the data",
     ),
 }
 SPLITS = ("train", "val")

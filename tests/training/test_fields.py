@@ -124,6 +124,7 @@ ELSEWHERE = {  # fields that change no loss of such a run, and the test of each
     "dataset": "test_errors_name_missing_datasets",
     "image_size": "test_wrong_recipes_are_refused",
     "eval_crop": "test_eval_crop_is_the_center_crop_ratio",
+    "upright": "test_a_run_has_the_preprocessing_of_its_start_and_its_recipe",
     "max_damaged": "test_too_many_unreadable_images_stop_training",
     "validation_split": "test_scores_are_of_the_validation_split",
     "teacher": "test_another_teacher_changes_the_losses",

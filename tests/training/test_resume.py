@@ -77,8 +77,8 @@ def test_a_corrupt_checkpoint_is_replaced_by_the_one_before(tmp_path, content):
 def test_a_workdir_is_locked(tmp_path):
     row = kd.RECIPES["digits_none"]
     with open_workdir(tmp_path, row):
-        says = pytest.raises(kd.UserError, match=r"in use by process \d+ on .*: wait for it")
-        with says, open_workdir(tmp_path, row):
+        refused = pytest.raises(kd.UserError, match=r"in use by process \d+ on .*: wait for it")
+        with refused, open_workdir(tmp_path, row):
             pass
     with open_workdir(tmp_path, row):  # what is left of the lock is none
         pass

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import IMAGENET, Preprocessing
 from tests.conftest import recipe
 
 
@@ -191,3 +192,27 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
         (tmp_path / "bad.keras").write_bytes(content)
         with pytest.raises(kd.UserError, match=r"bad\.keras"):
             kd.load(tmp_path / "bad.keras")
+
+
+@pytest.mark.slow
+def test_a_run_has_the_preprocessing_of_its_start_and_its_recipe(tmp_path, data_dir):
+    """Its data too: a run that changes nothing scores what its start scores on such images."""
+    half = Preprocessing((0.5, 0.5, 0.5), (0.25, 0.5, 0.5))
+    names = tuple("0123456789")
+    start = kd.DeiT(8, 2, 64, 2, 4, 2.0, 10, False, class_names=names, preprocessing=half)
+    start.save(tmp_path / "start.keras")
+    frozen = ["lr=1e-12", "warmup_lr=0", "min_lr=0", "weight_decay=0", "epochs=1", "upright=true"]
+    row = recipe("digits_none", f"start={tmp_path / 'start.keras'}", "variant=deit_digits", *frozen)
+    model = kd.train(row, tmp_path / "run", data_dir, quiet=True)
+    assert model.preprocessing == dataclasses.replace(half, upright=True)
+
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())["last"]["fused"]
+    valid = kd.data.evaluation(row, data_dir, preprocessing=half)
+    assert scores["loss"] == pytest.approx(kd.evaluate(start, valid)["fused"].loss, rel=1e-5)
+    other = kd.evaluate(start, kd.data.evaluation(row, data_dir))["fused"].loss
+    assert abs(scores["loss"] - other) > 1e-3
+
+    training = kd.data.train(row, data_dir, preprocessing=half)
+    images, others = (next(iter(b))[0].numpy() for b in (training, kd.data.train(row, data_dir)))
+    pixels = others * IMAGENET.std + IMAGENET.mean
+    np.testing.assert_allclose(images, (pixels - half.mean) / half.std, atol=1e-5)

@@ -117,7 +117,7 @@ def test_a_teacher_of_other_classes_is_rejected(tmp_path, data_dir, start):
     teacher.save(tmp_path / "teacher.keras")
 
     overrides = ["distillation=hard", f"teacher={tmp_path / 'teacher.keras'}"]
-    message = r"trained on other classes \(0, 1, 2, ...\) than digits/5"
+    message = r"5 classes \(0, 1, 2, ...\) and the student 5 \(5, 6, 7, ...\)"
     with pytest.raises(kd.UserError, match=message):
         finetune(start, TASK, tmp_path / "run", overrides, data_dir, quiet=True)
 
@@ -167,17 +167,19 @@ def test_frozen_weights_stay(tmp_path, data_dir, start):
         overrides = [*SHORT, f"trainable={trainable}", "ema=0.5"]
         return finetune(start, TASK, tmp_path / trainable, overrides, data_dir, quiet=True)
 
-    heads = {f"{head}.{part}" for head in ("head", "head_dist") for part in ("weight", "bias")}
+    heads = {
+        f"{head}.{parameter}" for head in ("head", "head_dist") for parameter in ("weight", "bias")
+    }
     assert changed_weights(old, fine_tuned("heads")) == heads
 
     attention = changed_weights(old, fine_tuned("attention")) - heads
     assert attention == {
         "pos_embed",
         *(
-            f"blocks.{i}.attn.{layer}.{part}"
+            f"blocks.{i}.attn.{layer}.{parameter}"
             for i in range(2)
             for layer in ("qkv", "proj")
-            for part in ("weight", "bias")
+            for parameter in ("weight", "bias")
         ),
     }
 

@@ -63,5 +63,7 @@ def test_the_strength_is_chosen_on_held_out_images_if_there_are_enough():
 
 
 def _held_out_score(features, labels, strength):
-    parts = train_test_split(features, labels, test_size=0.2, stratify=labels, random_state=0)
-    return _linear(strength).fit(parts[0], parts[2]).score(parts[1], parts[3])
+    train, test, train_labels, test_labels = train_test_split(
+        features, labels, test_size=0.2, stratify=labels, random_state=0
+    )
+    return _linear(strength).fit(train, train_labels).score(test, test_labels)

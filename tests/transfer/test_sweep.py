@@ -12,7 +12,7 @@ from keras_deit.utils import tables
 from tests import archives
 from tests.conftest import TINY
 from transfer import TASKS, results
-from transfer.sweep import COLUMNS, folder_name, sweep
+from transfer.sweep import COLUMNS, _plan, folder_name, sweep
 from transfer.tasks import PAPER, find
 
 BASE = "deit_base_patch16_224"
@@ -117,7 +117,7 @@ def test_probes_are_kept_and_tell_one_model_from_another(known, tmp_path, data_d
     monkeypatch.setattr(kd.DeiT, "features", None)  # nothing may ask for them again
     again = sweep(["digits_5to9"], models, out, seeds=2, probing=True, data_dir=data_dir)
     assert again == rows
-    with pytest.raises(kd.UserError, match="belongs to another recipe"):
+    with pytest.raises(kd.UserError, match="was written with a different recipe"):
         sweep(["digits_5to9"], models, out, ["eval_crop=0.5"], probing=True, data_dir=data_dir)
 
 
@@ -156,12 +156,73 @@ def test_wrong_names_fail_before_the_first_run(tmp_path, model):
     assert not list(tmp_path.iterdir())
 
 
+TWO_SWEEPS = """
+import os
+import keras_deit as kd
+from keras_deit.data import datasets
+from transfer.sweep import sweep
+
+children = []
+for model in ("deit_digits", "deit_digits_distilled"):
+    children.append(os.fork())
+    if not children[-1]:
+        assert len(datasets.load("digits/5to9", "test", "data")) == 269  # both prepare it
+        try:
+            sweep(["folder:missing"], [model], "out", seeds=8)  # fails at once, a row each
+        except kd.UserError:
+            os._exit(0)
+        os._exit(1)
+assert not any(os.waitpid(child, 0)[1] for child in children)
+"""
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_once_keep_the_rows_of_both(forks, tmp_path):
+    done = forks.run(["-c", TWO_SWEEPS], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    rows = tables.read_csv(tmp_path / "out" / "results.csv")
+    runs = {(row["model"], row["seed"]) for row in rows}
+    assert len(rows) == len(runs) == 16
+    (task,) = {row["task"] for row in rows}
+    lines = (tmp_path / "out" / "results.md").read_text().splitlines()
+    assert [line.split("|")[1:3] for line in lines[2:]] == [
+        [f" `{model}` ", " - "] for model in dict.fromkeys(row["model"] for row in rows)
+    ]
+    assert task.startswith("folder:")
+    assert not list((tmp_path / "out").glob(".partial*"))
+
+
+def test_seeds_count_from_the_one_that_is_set(tmp_path, model):
+    def planned(overrides, seeds):
+        runs = _plan(["digits_5to9"], [model], tmp_path, overrides, seeds)
+        assert [run.workdir.name for run in runs] == [str(run.seed) for run in runs]
+        return [(run.seed, run.recipe.seed, run.recipe.subset) for run in runs]
+
+    assert planned([], 2) == [(0, 0, 0), (1, 1, 1)]
+    assert planned(["seed=7"], 1) == [(7, 7, 7)]
+    assert planned(["seed=7", "subset=3"], 2) == [(7, 7, 3), (8, 8, 3)]
+
+
 def test_failures_of_any_kind_are_kept_and_end_in_an_error(tmp_path, model):
     (tmp_path / "digits_5to9").write_text("a file in place of a folder")
     with pytest.raises(kd.UserError, match=r"2 of 2 runs failed.*cannot be kept|2 of 2.*folder"):
         sweep(["digits_5to9"], [model, "deit_digits"], tmp_path, TINY)
     assert all(row["error"] for row in tables.read_csv(tmp_path / "results.csv"))
     assert len(tables.read_csv(tmp_path / "results.csv")) == 2
+
+
+def test_one_model_in_two_spellings_is_one_row(tmp_path, model, monkeypatch):
+    (tmp_path / "digits_5to9").write_text("a file in place of a folder")  # every run fails
+    path = pathlib.Path(model)
+    monkeypatch.chdir(path.parent)
+    (path.parent / "link.keras").symlink_to(path)
+
+    for spellings in ([model, path.name, "link.keras"], [f"./{path.name}"], ["link.keras"]):
+        with pytest.raises(kd.UserError, match="1 of 1 runs failed"):
+            sweep(["digits_5to9"], spellings, tmp_path, TINY)
+    (row,) = tables.read_csv(tmp_path / "results.csv")
+    assert row["model"] == model
 
 
 def test_results_of_another_program_are_rejected(tmp_path, model):
@@ -207,6 +268,7 @@ def test_the_table_has_means_deviations_and_published_scores(tmp_path):
         "| `a/b.keras` | fine-tuned | 50.0 | - | failed |\n"
     )
 
+    rows += [row("folder:/x/a $\\{ $", "_$^$.keras", 0, 0.5)]  # no formulas
     results.chart(rows, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 

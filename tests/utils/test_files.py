@@ -13,7 +13,7 @@ from keras_deit.utils import files
 
 @pytest.fixture
 def umask():
-    """A function that sets the process' umask, for this test alone."""
+    """A function that sets the process' umask, only for this test."""
     before = os.umask(0o022)
     yield os.umask
     os.umask(before)
@@ -137,7 +137,9 @@ def test_a_full_disk_is_one_line_and_leaves_the_file_as_it_was(tmp_path):
         partial.write_text("half")
         pathlib.Path("/dev/full").write_text("the other half")  # this device is always full
 
-    with pytest.raises(kd.UserError, match=f"^cannot write {path}: No space left on device$"):
+    with pytest.raises(
+        kd.UserError, match=f"^cannot write {path}: No space left on device: make room"
+    ):
         files.atomic_write(path, writer)
     assert path.read_text() == "old content"
     assert list(tmp_path.iterdir()) == [path]

@@ -33,7 +33,7 @@ def test_the_slope_at_one_pixel_is_a_from_both_sides(a):
 
 
 def test_half_reproduces_parabolas():
-    """Keys (1981): of all a, -0.5 alone has an error of third order."""
+    """Keys (1981): of all a, only -0.5 has an error of third order."""
     weights = keys_cubic(TAPS - SHIFTS, -0.5)
     parabola = 3 * TAPS**2 - TAPS + 2
     expected = (3 * SHIFTS**2 - SHIFTS + 2)[:, 0]

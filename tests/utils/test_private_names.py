@@ -3,22 +3,21 @@
 import importlib.util
 import inspect
 import pathlib
+import pkgutil
 
 import keras
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 import keras_deit as kd
-from keras_deit.utils import jax_private, keras_private, tensorflow_private
+from keras_deit.utils import jax_private, keras_private, tensorflow_private, tfds_private
 
-LIBRARIES = {"keras": keras, "tensorflow": tf}
-TESTED_VERSIONS = {"keras": "3.15.1", "tensorflow": "2.21.0"}  # of the lines in the tables
-NAMES = [*keras_private.NAMES, *tensorflow_private.NAMES, *jax_private.NAMES]
-
-
-def owner_of(entry):
-    module, _, name = entry.owner.rpartition(".")
-    return getattr(importlib.import_module(module), name)
+LIBRARIES = {"keras": keras, "tensorflow": tf, "tensorflow_datasets": tfds}
+# Of the lines in the tables.
+TESTED_VERSIONS = {"keras": "3.15.1", "tensorflow": "2.21.0", "tensorflow_datasets": "4.9.10"}
+PRIVATE = (keras_private, tensorflow_private, jax_private, tfds_private)
+NAMES = [entry for module in PRIVATE for entry in module.NAMES]
 
 
 def advice(entry):
@@ -49,7 +48,7 @@ def objects():
 
 @pytest.mark.parametrize("entry", NAMES, ids=lambda entry: entry.name)
 def test_keras_has_the_private_names_we_rely_on(entry, objects):
-    owner = owner_of(entry)
+    owner = pkgutil.resolve_name(entry.owner)
     if entry.parameters is None:
         (instance,) = [x for x in objects if isinstance(x, owner)]
         assert hasattr(instance, entry.name), advice(entry)

@@ -48,6 +48,13 @@ def test_units_that_were_finished_earlier_are_not_printed_again(capsys):
     assert capsys.readouterr().out == "epoch 8 of 10, 0:00 left\n"
 
 
+def test_numbers_are_shown_beside_it_and_the_last_line_waits_for_the_final_ones(capsys):
+    bar = progress_bar(3, done=2)
+    bar.update(3, [("loss", 0.25)], finalize=False)
+    bar.update(3, [("loss", 0.25), ("val_loss", 1 / 3), ("val_per_class", None)], finalize=True)
+    assert capsys.readouterr().out == "step 3 of 3, after 0:00 - loss: 0.25 - val_loss: 0.3333\n"
+
+
 def test_an_unknown_or_empty_total_prints_no_lines(capsys):
     for total in (None, 0):
         progress_bar(total).add(3)
@@ -61,12 +68,22 @@ def test_a_terminal_gets_keras_bar(monkeypatch):
     assert re.search(r"2/2.*/image", terminal.getvalue())
 
 
+def test_a_terminal_shows_numbers_as_they_are(monkeypatch):
+    monkeypatch.setattr("sys.stdout", terminal := Terminal())
+    bar = progress_bar(2)
+    bar.update(1, [("loss", 1.0)])
+    bar.update(2, [("loss", 2.0)], finalize=False)
+    bar.update(2, [("loss", 2.0)])
+    assert "loss: 2.0000" in terminal.getvalue().splitlines()[-1]
+    assert "1.5" not in terminal.getvalue()  # the mean
+
+
 @pytest.mark.parametrize("output", [io.StringIO, Terminal])
 def test_nothing_is_printed_if_it_is_quiet(monkeypatch, output):
     monkeypatch.setattr("sys.stdout", written := output())
     with logs.quiet():
-        bar = progress_bar(1)
-        bar.add(1)
+        progress_bar(1).update(1)
+    progress_bar(1, verbose=0).update(1)
     assert written.getvalue() == ""
 
 

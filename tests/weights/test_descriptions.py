@@ -10,12 +10,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import keras_deit as kd
+from keras_deit.configs.preprocessing import Preprocessing
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.models.base import ImageClassifier
+from keras_deit.models.factory import variant_fields
 from keras_deit.weights import describe
 from keras_deit.weights.keras_files import CONFIG_LIMIT
 from tests.conftest import GOLDENS
-from tests.parameters import DISTILLED, PLAIN, TINY, load
+from tests.parameters import PLAIN, TINY, load
 
 
 @pytest.fixture
@@ -35,7 +37,9 @@ def built(monkeypatch):
 
 @pytest.fixture
 def model():
-    return kd.DeiT((24, 16), **TINY, drop_path=0.1, class_names=list("abcde"))
+    names = list("abcde")
+    half = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), upright=True)
+    return kd.DeiT((24, 16), **TINY, drop_path=0.1, class_names=names, preprocessing=half)
 
 
 def save(model, path):
@@ -77,14 +81,16 @@ def test_a_folder_of_timm_is_described_by_its_config(model, built, tmp_path):
     kd.save_pretrained(model, tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})  # as timm does
-    expected = {**model.fields, "drop_path": 0.0, "class_names": None}
+    preprocessing = {**model.preprocessing.fields, "upright": False}  # timm does not say
+    unsaid = {"drop_path": 0.0, "preprocessing": preprocessing}
+    expected = {**model.fields, **unsaid}
     del built[:]
     assert describe(tmp_path).fields == describe(tmp_path / "model.safetensors").fields == expected
     assert not built
     assert kd.load(tmp_path).fields == expected
 
 
-def test_weights_alone_are_described_with_a_variant(tmp_path, built):
+def test_bare_weights_are_described_with_a_variant(tmp_path, built):
     model = kd.build("deit_digits_distilled", num_classes=5, image_size=(12, 12))
     save(model, tmp_path / "file.weights.h5")
     del built[:]
@@ -95,11 +101,17 @@ def test_weights_alone_are_described_with_a_variant(tmp_path, built):
         describe(tmp_path / "file.weights.h5")
 
 
-def test_any_other_file_is_described_by_its_variant(file, model, tmp_path):
-    assert describe(file, PLAIN) == describe(PLAIN)
-    assert describe(GOLDENS / "deit_distilled.pth", DISTILLED) == describe(DISTILLED)
+def test_any_other_file_is_described_by_its_variant_and_its_facts(file, model, tmp_path):
+    row = {**variant_fields(PLAIN), "image_size": [224, 224]}
+    fields = describe(file, PLAIN).fields
+    assert {name for name in row if row[name] != fields[name]} == {"num_classes"}
+    assert (fields["num_classes"], fields["class_names"]) == (5, None)
+
     save(model, tmp_path / "model.keras")
-    assert describe(tmp_path / "model.keras", PLAIN) == describe(PLAIN)
+    fields = describe(tmp_path / "model.keras", PLAIN).fields
+    facts = {name: model.fields[name] for name in ("num_classes", "class_names", "preprocessing")}
+    assert facts.items() <= fields.items()
+    assert fields["width"] == VARIANTS[PLAIN].width
     with pytest.raises(kd.UserError, match="contains only weights: expected variant=<name>"):
         describe(file)
 
@@ -221,6 +233,7 @@ def test_a_description_is_held_to_the_files_own_parameters(changes, model, built
     save_file(state, tmp_path / "own", {"keras_deit": json.dumps(fields)})
     config = json.loads((tmp_path / "config.json").read_text())
     config["model_args"]["depth"] = fields["depth"]
+    del config["label_names"]
     (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
     save_file(state, tmp_path / "model.safetensors")
 

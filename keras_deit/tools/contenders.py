@@ -1,0 +1,236 @@
+"""One library's model in a process of its own, which ``model_benchmark.py`` starts and times.
+
+The process builds its model, takes a first step, prints how many seconds both took, and then waits:
+for each line of its input it takes as many steps as the line says, and prints their seconds. At the
+end of its input it prints the most memory that it had.
+
+    python -m keras_deit.tools.contenders '{"library": "timm", "variant": ..., "mode": ...}'
+"""
+
+import dataclasses
+import json
+import re
+import sys
+import time
+
+from keras_deit.utils.errors import UserError
+
+CLASSES = 1000
+DROP_PATH = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a contender does.
+
+    Args:
+        library: str. A key of ``LIBRARIES``.
+        variant: str. A published DeiT, a row of ``VARIANTS``.
+        mode: str. "inference" or "training": of both heads on labels, without a teacher.
+        precision: str. "float32" or "bfloat16". Training keeps its variables in float32.
+        compiler: str. "graph" or "xla" with TensorFlow, "auto" for what a recipe would choose,
+            "eager" or "compile" with PyTorch. Default "auto".
+        batch: int. Images in a step. Default 16.
+    """
+
+    library: str
+    variant: str
+    mode: str
+    precision: str
+    compiler: str = "auto"
+    batch: int = 16
+
+
+def main(text):
+    """Serves the protocol above for settings in JSON."""
+    start = time.perf_counter()
+    settings = Settings(**json.loads(text))
+    step = LIBRARIES[settings.library](settings)
+    step(1)
+    print(f"ready {time.perf_counter() - start:.2f}", flush=True)
+
+    for line in sys.stdin:
+        start = time.perf_counter()
+        step(int(line))
+        print(f"{time.perf_counter() - start:.6f}", flush=True)
+
+    # Not getrusage: its peak begins with the memory of the process that started this one.
+    with open("/proc/self/status") as status:
+        kibibytes = int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1])
+    print(f"peak {kibibytes / 2**20:.3f}", flush=True)
+
+
+def _batch(settings, size):
+    """Images, (batch, height, width, 3), and one-hot labels, float32."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((settings.batch, *size, 3), dtype=np.float32)
+    labels = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, settings.batch)]
+    return images, labels
+
+
+def _keras_deit(settings):
+    """``keras_deit`` on the backend of KERAS_BACKEND."""
+    import keras
+
+    from keras_deit.configs.recipes import RECIPES
+    from keras_deit.distillation import Distillation
+    from keras_deit.evaluation.inference import predictor
+    from keras_deit.models.factory import build
+    from keras_deit.training import loss, optimizer
+
+    inference = settings.mode == "inference"
+    policies = {"float32": "float32", "bfloat16": "bfloat16" if inference else "mixed_bfloat16"}
+    keras.config.set_dtype_policy(policies[settings.precision])
+    model = build(settings.variant, drop_path=DROP_PATH)
+    images, labels = _batch(settings, model.image_size)
+
+    if inference:
+        predict = predictor(model)
+        return _repeated(lambda: predict(images))
+
+    recipe = dataclasses.replace(RECIPES["deit_small"], variant=settings.variant)
+    model.compile(
+        optimizer(recipe, steps_per_epoch=1000),
+        loss(recipe),
+        distillation=Distillation(None, kind="label") if model.distilled else None,
+        jit_compile={"graph": False, "xla": True, "auto": "auto"}[settings.compiler],
+    )
+    return lambda steps: model.fit(
+        _dataset(images, labels), steps_per_epoch=steps, epochs=1, verbose=0
+    )
+
+
+def _dataset(images, labels):
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    # The autotuner would wait at the end of each pass for as long as the pass took.
+    options.autotune.enabled = False
+    return tf.data.Dataset.from_tensors((images, labels)).repeat().with_options(options)
+
+
+def import_timm():
+    """The module ``timm``, also beside a torch without the compiled operators of torchvision.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError("timm to compare with is not installed: pip install timm") from error
+
+    # timm imports torchvision, which wants these two: declare them, for as long as timm lives.
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+    import timm
+
+    timm.declared_operators = library
+    return timm
+
+
+def _timm(settings):
+    """timm, as its ``train.py`` and ``validate.py`` use it."""
+    timm = import_timm()
+    return _pytorch(settings, timm.create_model(settings.variant, drop_path_rate=DROP_PATH))
+
+
+def _transformers(settings):
+    """Hugging Face's transformers, which has no stochastic depth."""
+    import_timm()  # transformers imports torchvision too
+    import transformers
+
+    from keras_deit.configs.variants import VARIANTS
+
+    row = VARIANTS[settings.variant]
+    config = transformers.DeiTConfig(
+        hidden_size=row.width,
+        num_hidden_layers=row.depth,
+        num_attention_heads=row.heads,
+        intermediate_size=int(row.mlp_ratio * row.width),
+        image_size=row.image_size,
+        patch_size=row.patch_size,
+        num_labels=CLASSES,
+    )
+    model = transformers.DeiTForImageClassificationWithTeacher(config)
+    if settings.mode == "training":
+        raise SystemExit("error: transformers' DeiT with two heads has no training step")
+
+    import torch
+
+    class Logits(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, images):
+            return self.model(images).logits
+
+    return _pytorch(settings, Logits())
+
+
+def _pytorch(settings, model):
+    import torch
+
+    from keras_deit.configs.variants import VARIANTS
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = VARIANTS[settings.variant].image_size
+    images, labels = (torch.from_numpy(x) for x in _batch(settings, (size, size)))
+    images = images.permute(0, 3, 1, 2).contiguous().to(device)
+    labels = labels.to(device)
+    model = model.to(device)
+    compiled = torch.compile(model) if settings.compiler == "compile" else model
+
+    def finish():
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    if settings.mode == "inference":
+        dtype = getattr(torch, settings.precision)
+        model.to(dtype).eval()
+
+        @torch.inference_mode()
+        def infer():
+            # As the others do: float32 images in, logits out.
+            compiled(images.to(dtype)).float().cpu()
+
+        return _repeated(infer, finish)
+
+    model.train()
+    if hasattr(model, "set_distilled_training"):
+        model.set_distilled_training(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
+    mixed = torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bfloat16")
+
+    def train():
+        with mixed:
+            heads = compiled(images)
+            heads = heads if isinstance(heads, tuple) else (heads,)
+            losses = [torch.nn.functional.cross_entropy(head.float(), labels) for head in heads]
+            loss = sum(losses) / len(losses)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    return _repeated(train, finish)
+
+
+def _repeated(step, finish=lambda: None):
+    def steps(count):
+        for _ in range(count):
+            step()
+        finish()
+
+    return steps
+
+
+LIBRARIES = {"keras_deit": _keras_deit, "timm": _timm, "transformers": _transformers}
+
+if __name__ == "__main__":
+    main(sys.argv[1])
