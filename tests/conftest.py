@@ -33,6 +33,16 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def forks(data_dir):
+    """Starts processes in which TensorFlow, Keras and this library are imported, and for which the
+    digits are prepared."""
+    from tests.forks import Forks
+
+    with Forks(TFDS_DATA_DIR=str(data_dir)) as forks:
+        yield forks
+
+
+@pytest.fixture(scope="session")
 def photographs():
     """The two that scikit-learn ships, uint8 (427, 640, 3): a temple roof, full of fine lines, and
     a flower."""

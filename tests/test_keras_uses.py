@@ -9,9 +9,6 @@ and KERAS_BACKEND=torch run all rows of these backends.
 """
 
 import copy
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 
 import keras
@@ -21,7 +18,6 @@ import tensorflow as tf
 
 import keras_deit as kd
 from keras_deit.utils.keras_private import all_layers
-from tests.conftest import ROOT
 
 BACKEND = keras.backend.backend()
 ALL = frozenset({"tensorflow", "jax", "torch"})
@@ -620,14 +616,8 @@ def test_rows_name_backends_and_jax_has_its_own():
 if BACKEND == "tensorflow":
 
     @pytest.mark.slow
-    def test_uses_on_jax():
+    def test_uses_on_jax(forks):
         tests = [f"{__file__}::test_a_use_of_any_keras_model[{name}]" for name in ON_JAX]
-        process = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
-            cwd=ROOT,
-            env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert not process.returncode, process.stdout[-4000:]
+        arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+        done = forks.run(arguments, environ={"KERAS_BACKEND": "jax"})
+        assert not done.returncode, done.stdout[-4000:]

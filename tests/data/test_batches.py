@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +11,7 @@ import keras_deit as kd
 from keras_deit.data.batches import Batches, BatchInfo
 from keras_deit.data.pipeline import user_errors
 from tests import archives
-from tests.conftest import ROOT, recipe
+from tests.conftest import recipe
 
 FIT = """
 import json, sys
@@ -42,24 +39,18 @@ print(json.dumps([history["loss"], history["val_loss"]]))
 """
 
 
-def history(data_dir, backend, devices):
+def history(forks, data_dir, backend, devices):
     """Training and validation losses of a run in a separate process."""
-    process = subprocess.run(
-        [sys.executable, "-c", FIT, str(devices), data_dir],
-        cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert not process.returncode, process.stderr[-2000:]
-    return json.loads(process.stdout.splitlines()[-1])
+    arguments = ["-c", FIT, str(devices), str(data_dir)]
+    done = forks.run(arguments, environ={"KERAS_BACKEND": backend})
+    assert not done.returncode, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
-def test_fit_is_the_same_on_one_device_on_two_and_on_jax(data_dir):
-    one = history(data_dir, "tensorflow", 1)
-    for other in (history(data_dir, "tensorflow", 2), history(data_dir, "jax", 1)):
+def test_fit_is_the_same_on_one_device_on_two_and_on_jax(forks, data_dir):
+    one = history(forks, data_dir, "tensorflow", 1)
+    for other in (history(forks, data_dir, "tensorflow", 2), history(forks, data_dir, "jax", 1)):
         for name, losses in zip(("training", "validation"), other, strict=True):
             assert losses == pytest.approx(one[name == "validation"], rel=1e-5), name
 

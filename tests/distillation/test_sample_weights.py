@@ -2,7 +2,6 @@
 device, on TensorFlow's replicas and workers and on JAX's devices, in separate processes."""
 
 import functools
-import sys
 
 import keras
 import numpy as np
@@ -142,14 +141,14 @@ def test_an_empty_micro_batch_adds_nothing():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TWO_DEVICES)
-def test_zero_weights_add_nothing_on_two_devices(name, tmp_path):
+def test_zero_weights_add_nothing_on_two_devices(forks, name, tmp_path):
     strategy, backend, devices, count = TWO_DEVICES[name]
     paths = [f"{tmp_path}/{index}.npz" for index in range(count)]
     commands = [
-        ([sys.executable, "-c", PROGRAM.format(strategy=strategy, path=path)], environ)
+        (["-c", PROGRAM.format(strategy=strategy, path=path)], environ)
         for path, environ in zip(paths, environments(backend, devices, count), strict=True)
     ]
-    for process in run_together(commands, timeout=300):
+    for process in run_together(forks, commands, timeout=300):
         assert not process.returncode, process.stderr[-2000:]
 
     # The steps are those of one device with the joined batch.

@@ -4,7 +4,6 @@ PyTorch if it is installed, take the same steps. Each engine has its own process
 
 import functools
 import itertools
-import sys
 
 import numpy as np
 import pytest
@@ -43,13 +42,13 @@ PAIRS = list(itertools.combinations(INSTALLED, 2))
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(forks, tmp_path_factory):
     """The results of an engine by its name; each engine runs once."""
     folder = tmp_path_factory.mktemp("engines")
 
     @functools.cache
     def results_of(engine):
-        return engines.run(engine, ("adamw", "bfloat16", *MORE.get(engine, ())), folder)
+        return engines.run(forks, engine, ("adamw", "bfloat16", *MORE.get(engine, ())), folder)
 
     return results_of
 
@@ -110,10 +109,11 @@ def test_wrong_engines_fail_the_comparison(results, case):
     ],
     ids=["_maybe_symbolic_build", "_make_function"],
 )
-def test_keras_still_needs_our_overrides_for_several_workers(own, message):
+def test_keras_still_needs_our_overrides_for_several_workers(forks, own, message):
     """When one of these passes, Keras does it right, and our method of that name can go."""
-    argv = [sys.executable, "-c", PLAIN.format(own=own)]
-    ended = run_together([(argv, environ) for environ in environments("tensorflow")])
+    arguments = ["-c", PLAIN.format(own=own)]
+    commands = [(arguments, environ) for environ in environments("tensorflow")]
+    ended = run_together(forks, commands)
     assert all(process.returncode for process in ended)
     assert any(message in process.stderr for process in ended), ended[0].stderr[-2000:]
 

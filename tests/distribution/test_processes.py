@@ -1,7 +1,6 @@
 """Processes that train together. Each case starts separate processes."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -60,25 +59,26 @@ except UserError as error:
     ("what", "message"),
     [("recipe", "not the same recipe in all 2"), ("folder", "not the same folder")],
 )
-def test_differing_processes_are_all_refused(tmp_path, what, message):
-    argv = [sys.executable, "-c", DIFFER, what, str(tmp_path)]
+def test_differing_processes_are_all_refused(forks, tmp_path, what, message):
+    arguments = ["-c", DIFFER, what, str(tmp_path)]
     commands = [
-        ([*argv, str(index)], environ) for index, environ in enumerate(environments("tensorflow"))
+        ([*arguments, str(index)], environ)
+        for index, environ in enumerate(environments("tensorflow"))
     ]
-    for process in run_together(commands):
+    for process in run_together(forks, commands):
         assert message in process.stdout, process.stderr[-2000:]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("named", ["in the environment", "by Slurm"])
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_processes_join_and_merge_an_array(backend, named):
+def test_two_processes_join_and_merge_an_array(forks, backend, named):
     environs = environments(backend)
     if named == "by Slurm":
         port = free_addresses(1)[0].split(":")[1]
         environs = [environment(backend) | slurm(index, port) for index in range(2)]
 
-    ended = run_together([([sys.executable, "-c", MEET], environ) for environ in environs])
+    ended = run_together(forks, [(["-c", MEET], environ) for environ in environs])
     for index, process in enumerate(ended):
         assert not process.returncode, process.stderr[-2000:]
         rows, ones = [[np.pi] * 3], np.float32([0.1, 1.1]).tolist()  # to the last bit

@@ -1,15 +1,10 @@
 """What replicas share and what they do not. Each case starts a separate process."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 import keras_deit as kd
 from keras_deit.distribution import Strategy, replicas
-from tests.conftest import ROOT
 
 START = """
 import sys
@@ -68,15 +63,8 @@ np.savez(sys.argv[2], *[np.array(mask) for masks in masks_by_step for mask in ma
 )
 
 
-def arrays(code, count, path, *arguments, backend="tensorflow"):
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(count), str(path), *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONWARNINGS": "ignore", "KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def arrays(forks, code, count, path, *arguments):
+    done = forks.run(["-c", code, str(count), str(path), *map(str, arguments)])
     assert not done.returncode, done.stderr[-2000:]
     return list(dict(np.load(f"{path}.npz")).values())
 
@@ -88,23 +76,23 @@ def test_without_a_strategy_there_is_one_replica():
 
 
 @pytest.mark.slow
-def test_two_replicas_match_one_device(tmp_path, data_dir):
+def test_two_replicas_match_one_device(forks, tmp_path, data_dir):
     kd.build("regnety_digits").save(tmp_path / "teacher.keras")
     given = data_dir, tmp_path / "teacher.keras"
-    one, two = (arrays(RUN, count, tmp_path / str(count), *given) for count in (1, 2))
+    one, two = (arrays(forks, RUN, count, tmp_path / str(count), *given) for count in (1, 2))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert "2 CPU devices" in (tmp_path / "2digits_hard" / "plan.json").read_text()
 
 
 @pytest.mark.slow
-def test_replicas_draw_different_drop_path_masks(tmp_path):
-    masks = arrays(MASKS, 2, tmp_path / "masks")
+def test_replicas_draw_different_drop_path_masks(forks, tmp_path):
+    masks = arrays(forks, MASKS, 2, tmp_path / "masks")
     assert all(set(np.unique(mask)) == {0, 2} for mask in masks)
     assert len({mask.tobytes() for mask in masks}) == 4  # of two steps
 
 
 @pytest.mark.slow
-def test_compile_outside_the_strategy_scope_uses_the_models_strategy(tmp_path):
-    (error,) = arrays(OUTSIDE, 2, tmp_path / "outside")
+def test_compile_outside_the_strategy_scope_uses_the_models_strategy(forks, tmp_path):
+    (error,) = arrays(forks, OUTSIDE, 2, tmp_path / "outside")
     assert "several replicas cannot train with Keras' clipping" in str(error)

@@ -1,7 +1,5 @@
 """Compiled inference."""
 
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -63,8 +61,8 @@ for count in (3, 4, 1):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_images_are_split_over_two_devices(backend):
+def test_images_are_split_over_two_devices(forks, backend):
     """In a separate process, whose CPU is two devices."""
-    argv = [sys.executable, "-c", SEVERAL_DEVICES]
-    (done,) = run_together([(argv, environment(backend, devices=2))])
+    command = ["-c", SEVERAL_DEVICES], environment(backend, devices=2)
+    (done,) = run_together(forks, [command])
     assert not done.returncode, done.stderr[-2000:]

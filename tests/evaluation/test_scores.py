@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 
 import keras
 import numpy as np
@@ -248,13 +247,14 @@ print(json.dumps([process[1], {head: dataclasses.asdict(x) for head, x in result
 
 
 @pytest.mark.slow
-def test_two_processes_score_all_images(data_dir):
+def test_two_processes_score_all_images(forks, data_dir):
     keras.utils.set_random_seed(0)
     model = kd.build("deit_digits_distilled")
     expected = kd.evaluate(model, kd.data.evaluation(recipe("digits_none"), data_dir))
 
-    argv = [sys.executable, "-c", EVALUATE, str(data_dir)]
-    for process in run_together([(argv, environ) for environ in environments("tensorflow")]):
+    arguments = ["-c", EVALUATE, str(data_dir)]
+    commands = [(arguments, environ) for environ in environments("tensorflow")]
+    for process in run_together(forks, commands):
         assert not process.returncode, process.stderr[-2000:]
         count, result = json.loads(process.stdout.splitlines()[-1])
         assert count == 2

@@ -1,8 +1,5 @@
 """DeiT computes timm's function, in every size, precision and mode of execution."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -163,14 +160,15 @@ np.save(sys.argv[1] + "/fused.npy", model(np.load(sys.argv[1] + "/images.npy")))
 
 
 @pytest.mark.slow
-def test_reloads_in_a_new_process_without_warnings(golden, tmp_path):
+def test_reloads_in_a_new_process_without_warnings(forks, golden, tmp_path):
     truth = golden("deit_distilled")
     model = fill(build(), truth)
     model.compile("sgd", "categorical_crossentropy")
     model.save(tmp_path / "deit.keras")
     np.save(tmp_path / "images.npy", truth["images"])
 
-    subprocess.run([sys.executable, "-c", RELOAD, str(tmp_path)], check=True)
+    done = forks.run(["-c", RELOAD, str(tmp_path)])
+    assert not done.returncode, done.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "fused.npy"), model(truth["images"]))
 
 

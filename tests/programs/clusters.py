@@ -1,12 +1,7 @@
 """Processes that train together on this host: their environments, and how they are run."""
 
 import json
-import os
-import pathlib
 import socket
-import subprocess
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def free_addresses(count):
@@ -32,14 +27,11 @@ def cluster(backend, addresses, index):
 
 
 def environment(backend, devices=1, addresses=("-",), index=0):
-    """The environment of process ``index`` of those at ``addresses``, on CPU devices."""
+    """What ``Forks`` adds to the environment of process ``index`` of those at ``addresses``, on CPU
+    devices."""
     return {
-        **os.environ,
         "KERAS_BACKEND": backend,
         "PYTHONWARNINGS": "ignore",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         **cluster(backend, addresses, index),
     }
@@ -51,29 +43,16 @@ def environments(backend, devices=1, count=2):
     return [environment(backend, devices, addresses, index) for index in range(count)]
 
 
-def run_together(commands, timeout=120):
+def run_together(forks, commands, timeout=120):
     """Runs processes at the same time, to their ends.
 
     Args:
+        forks: ``Forks``, which starts them, and ends what is left of them.
         commands: (arguments, environment) of each.
-        timeout: float. Seconds for each, after which all of them are killed.
+        timeout: float. Seconds for each.
 
     Returns:
         A list of ``subprocess.CompletedProcess``, with their output as text.
     """
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = []
-    try:
-        for argv, environ in commands:
-            started.append(subprocess.Popen(argv, cwd=ROOT, env=environ, **pipes))
-
-        results = []
-        for process in started:
-            output, errors = process.communicate(timeout=timeout)
-            results.append(
-                subprocess.CompletedProcess(process.args, process.returncode, output, errors)
-            )
-        return results
-    finally:
-        for process in started:
-            process.kill()
+    started = [forks.start(arguments, environ=environ) for arguments, environ in commands]
+    return [process.wait(timeout) for process in started]

@@ -12,6 +12,7 @@ import tempfile
 
 import numpy as np
 
+from tests.forks import Forks
 from tests.programs.clusters import environments, run_together
 
 ROWS, CLASSES = (15, 15, 9), 5  # of the batches: the last is smaller
@@ -38,18 +39,15 @@ CASES = {  # what differs from the recipe; epsilon is AdamW's
 }
 
 
-def run(engine, cases, folder):
-    """The results of an engine's processes: a dict of arrays for each."""
+def run(forks, engine, cases, folder):
+    """The results of an engine's processes, which ``Forks`` starts: a dict of arrays for each."""
     kind, devices, count = ENGINES[engine]
     output = pathlib.Path(folder) / engine
-    commands = []
-    for index, environ in enumerate(environments(backend_of(kind), devices, count)):
-        # The many small programs of Keras are the same for all of them.
-        environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/cache"
-        words = ["-m", "tests.programs.engines", f"{output} {index}.npz", kind, *cases]
-        commands.append(([sys.executable, *words], environ))
-
-    for process in run_together(commands, timeout=600):
+    commands = [
+        (["-m", "tests.programs.engines", f"{output} {index}.npz", kind, *cases], environ)
+        for index, environ in enumerate(environments(backend_of(kind), devices, count))
+    ]
+    for process in run_together(forks, commands, timeout=600):
         if process.returncode:
             raise SystemExit((process.stdout + process.stderr)[-3000:])
     return [dict(np.load(f"{output} {index}.npz")) for index in range(count)]
@@ -207,10 +205,10 @@ def table():
     cases = ["adamw", "bfloat16", "published"]
     print("| | " + " | ".join(cases) + " |")
     print("| --- |" + " ---: |" * len(cases), flush=True)
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+    with tempfile.TemporaryDirectory() as folder, Forks() as forks:
         firsts = {}
         for engine, (kind, *_) in ENGINES.items():
-            results = run(engine, cases, folder)[0]
+            results = run(forks, engine, cases, folder)[0]
             first = firsts.setdefault(backend_of(kind), results)
             cells = []
             for case in cases:  # each backend rounds bfloat16 in its own way

@@ -10,7 +10,6 @@ import os
 import pathlib
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -19,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.programs.clusters import ROOT, cluster, free_addresses
+from tests.forks import Forks
+from tests.programs.clusters import cluster, free_addresses
 
 SETTINGS = ("drop_path=0.1", "dropout=0.1", "ema=0.9", "save_minutes=0", "passes=9")
 SPEED = "images_per_second"  # the one column of metrics.csv that may differ
@@ -35,26 +35,32 @@ ENGINES = {  # backend, processes, settings
 
 
 def commands(engine, workdir, data_dir, settings):
-    """The (arguments, environment) of each process of a run."""
+    """The (arguments, environment) of each process of a run, as ``Forks`` takes them."""
     backend, count, engine_settings = ENGINES[engine]
     flags = [f"--set={setting}" for setting in (*SETTINGS, *engine_settings, *settings)]
     flags += ["--recipe=digits_none", f"--workdir={workdir}", f"--data_dir={data_dir}"]
-    argv = [sys.executable, "-m", "scripts.train", *flags]
+    arguments = ["-m", "scripts.train", *flags]
 
-    environ = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
-    # The run is started several times, and compiles the same programs each time.
-    environ["JAX_COMPILATION_CACHE_DIR"] = f"{pathlib.Path(workdir).parent}/compiled"
-    environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     addresses = free_addresses(count)
-    return [(argv, {**environ, **cluster(backend, addresses, i)}) for i in range(count)]
+    environs = [cluster(backend, addresses, index) for index in range(count)]
+    return [(arguments, {"KERAS_BACKEND": backend, **environ}) for environ in environs]
 
 
 def survive(
-    folder, kills, epochs, rng, data_dir, signals=(signal.SIGKILL,), engine="single", say=print
+    forks,
+    folder,
+    kills,
+    epochs,
+    rng,
+    data_dir,
+    signals=(signal.SIGKILL,),
+    engine="single",
+    say=print,
 ):
     """Lines that say in what a run that was killed differs from an uninterrupted one.
 
     Args:
+        forks: ``Forks``, which starts the processes.
         folder: where both runs are made.
         kills: int. How often it is killed.
         epochs: int. Length of the run.
@@ -68,7 +74,7 @@ def survive(
     uninterrupted = folder / "uninterrupted"
     killed = folder / "killed"
 
-    times, _ = run(commands(engine, uninterrupted, data_dir, settings))
+    times, _ = run(forks, commands(engine, uninterrupted, data_dir, settings))
     startup_seconds = times[1] - times[0]
     first_epoch_seconds = times[2] - times[1]  # with the compilation before it
     epoch_seconds = (times[-1] - times[2]) / (len(times) - 3)
@@ -86,7 +92,7 @@ def survive(
             else:
                 kill = Kill(number, after_epochs=2, seconds=rng.uniform(0, epoch_seconds))
 
-        _, output = run(commands(engine, killed, data_dir, settings), kill, rng)
+        _, output = run(forks, commands(engine, killed, data_dir, settings), kill, rng)
         done += kill is not None
 
         progress = [line for line in output if line.startswith(("Resuming", "Epoch"))]
@@ -110,10 +116,11 @@ class Kill:
     seconds: float
 
 
-def run(commands, kill=None, rng=random):
+def run(forks, commands, kill=None, rng=random):
     """Runs the processes of a run to their end.
 
     Args:
+        forks: ``Forks``, which starts them.
         commands: as ``commands`` gives them.
         kill: None, or a ``Kill``; the other processes must then end by themselves.
         rng: chooses the process.
@@ -124,11 +131,13 @@ def run(commands, kill=None, rng=random):
     """
     times, output = [time.monotonic()], []
 
+    reading, writing = os.pipe()
     started = []
-    for argv, environ in commands:
-        pipe = subprocess.DEVNULL if started else subprocess.PIPE
-        options = {"stdout": pipe, "stderr": subprocess.STDOUT, "text": True, "env": environ}
-        started.append(subprocess.Popen(argv, cwd=ROOT, **options))
+    with open(os.devnull, "w") as nowhere:
+        for arguments, environ in commands:
+            target = nowhere.fileno() if started else writing
+            started.append(forks.start(arguments, environ=environ, output=target))
+    os.close(writing)
 
     during_startup = kill is not None and not kill.after_epochs
     victim = rng.choice(started)
@@ -137,7 +146,7 @@ def run(commands, kill=None, rng=random):
         victim.send_signal(kill.signal)
         if during_startup:  # processes that wait for each other wait for longer
             for process in started:
-                process.kill()
+                process.send_signal(signal.SIGKILL)
 
     timer = None
 
@@ -149,12 +158,12 @@ def run(commands, kill=None, rng=random):
             timer.start()
 
     start_timer()
-    for line in started[0].stdout:
-        output.append(line.rstrip())
-        if line.startswith("Epoch"):
-            times.append(time.monotonic())
-            start_timer()
-    started[0].stdout.close()
+    with open(reading) as lines:
+        for line in lines:
+            output.append(line.rstrip())
+            if line.startswith("Epoch"):
+                times.append(time.monotonic())
+                start_timer()
     if timer:
         timer.cancel()
 
@@ -162,7 +171,8 @@ def run(commands, kill=None, rng=random):
     number = kill and kill.signal
     expected = {None: (0,), signal.SIGTERM: (0, 75, -signal.SIGTERM)}.get(number, (0, -9, 75))
     for process in started:
-        if process.wait(END_SECONDS) not in (*expected, -9 if during_startup else 0):
+        code = process.wait(END_SECONDS).returncode
+        if code not in (*expected, -9 if during_startup else 0):
             raise SystemExit("\n".join(output))
     return [*times, time.monotonic()], output
 
@@ -198,9 +208,10 @@ def main():
     parser.add_argument("--engine", choices=ENGINES, default="single")
     options = parser.parse_args()
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Forks() as forks:
         folder = pathlib.Path(folder)
         lines = survive(
+            forks,
             folder,
             options.kills,
             options.epochs,

@@ -11,13 +11,6 @@ import keras_deit as kd
 from keras_deit.tools import ablation
 from keras_deit.utils import tables
 from tests.conftest import ROOT, TINY
-from tests.scripts.forks import Forks
-
-
-@pytest.fixture(scope="module")
-def forks():
-    with Forks(TF_CPP_MIN_LOG_LEVEL="3") as forks:  # the commands' default, not that of the tests
-        yield forks
 
 
 def run_as_from_a_shell(*words):
@@ -66,7 +59,7 @@ RUN = ("--recipe=digits_none", "--workdir=w")
     ],
 )
 def test_each_kind_of_mistake_ends_in_one_line(forks, arguments, message):
-    assert_one_line_error(forks.run(["scripts.train", *arguments]), message)
+    assert_one_line_error(forks.run(["-m", "scripts.train", *arguments]), message)
     assert not (ROOT / "w").exists()
 
 
@@ -77,7 +70,7 @@ def test_convert_writes_files_that_load_reads(forks, tmp_path):
 
     def convert(source, output, *more):
         paths = f"--model={tmp_path / source}", f"--output={tmp_path / output}"
-        return forks.run(["scripts.convert", *paths, *more])
+        return forks.run(["-m", "scripts.convert", *paths, *more])
 
     variant = "--variant=deit_digits_distilled"
     assert convert("a.keras", "b.safetensors").returncode == 0
@@ -106,14 +99,6 @@ def test_convert_writes_files_that_load_reads(forks, tmp_path):
     assert not list(tmp_path.glob("*e.*"))
 
 
-AT_HOME = """
-import os, runpy, sys
-os.environ["HOME"] = {home!r}
-sys.argv = {words!r}
-runpy.run_module(sys.argv[0], run_name="__main__")
-"""
-
-
 @pytest.mark.slow
 def test_a_tilde_in_a_flag_is_the_home_folder(forks, tmp_path):
     home, here = tmp_path / "home", tmp_path / "here"
@@ -122,7 +107,7 @@ def test_a_tilde_in_a_flag_is_the_home_folder(forks, tmp_path):
     kd.build("deit_digits").save(home / "a.keras")
 
     def run(*words):
-        return forks.execute(AT_HOME.format(home=str(home), words=words), here)
+        return forks.run(["-m", *words], here, {"HOME": str(home)})
 
     done = run("scripts.convert", "--model=~/a.keras", "--output=~/b.safetensors")
     assert done.returncode == 0, done.stderr
@@ -136,7 +121,7 @@ def test_a_tilde_in_a_flag_is_the_home_folder(forks, tmp_path):
 def test_help_lists_recipes_and_shared_flags(forks):
     def help_of(command):
         # absl breaks the line at dashes and columns, not at bars.
-        return "".join(forks.run([command, "--help"]).stdout.split())
+        return "".join(forks.run(["-m", command, "--help"]).stdout.split())
 
     assert f"<{'|'.join(kd.RECIPES)}>" in help_of("scripts.train")
     for command in ("scripts.export", "scripts.evaluate", "scripts.predict"):
@@ -147,7 +132,7 @@ def test_help_lists_recipes_and_shared_flags(forks):
 def test_a_run_prints_its_plan_and_its_scores(forks, tmp_path, data_dir):
     settings = [f"--set={setting}" for setting in (*TINY, "run_eagerly=true")]
     paths = f"--workdir={tmp_path / 'run'}", f"--data_dir={data_dir}"
-    done = forks.run(["scripts.train", "--recipe=digits_none", *paths, *settings])
+    done = forks.run(["-m", "scripts.train", "--recipe=digits_none", *paths, *settings])
     assert done.returncode == 0, done.stderr
     for text in ("90 training and 360 validation images", "3 x 2 epochs", "0.0046875 at 60"):
         assert text in done.stdout
@@ -190,7 +175,7 @@ def test_a_folder_without_splits_and_without_unicode_is_predicted_and_scored(for
     model.save(tmp_path / "a.keras")
 
     flag = f"--model={tmp_path / 'a.keras'}"
-    done = forks.run(["scripts.predict", flag, str(tmp_path / "images")])
+    done = forks.run(["-m", "scripts.predict", flag, str(tmp_path / "images")])
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert len(lines) == 10
@@ -198,6 +183,6 @@ def test_a_folder_without_splits_and_without_unicode_is_predicted_and_scored(for
         assert "\\udcff.gif: " in line
         assert "caf\\udce9 " in line.partition(": ")[2]
 
-    done = forks.run(["scripts.evaluate", flag, f"--dataset=folder:{tmp_path / 'images'}"])
+    done = forks.run(["-m", "scripts.evaluate", flag, f"--dataset=folder:{tmp_path / 'images'}"])
     assert done.returncode == 0, done.stderr
     assert f"10 images of folder:{tmp_path / 'images'} all, 16x16" in done.stdout

@@ -10,7 +10,6 @@ from PIL import Image
 
 import keras_deit as kd
 from tests.conftest import ROOT, TINY
-from tests.scripts.forks import Forks
 from transfer import TASKS
 
 # In this order, as commands use the models that earlier ones trained.
@@ -43,12 +42,12 @@ def find_commands():
 
 
 COMMANDS = list(find_commands())
-PYTHON_COMMANDS = [words[2:] for _, words in COMMANDS if words[:2] == ["python", "-m"]]
+PYTHON_COMMANDS = [words[1:] for _, words in COMMANDS if words[:2] == ["python", "-m"]]
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory, data_dir):
-    """Processes for which the digits are prepared and the Hub's cache holds one published model."""
+def hub(tmp_path_factory):
+    """The environment of a process whose Hub's cache holds one published model."""
     home = tmp_path_factory.mktemp("hub")
     cache = home / "hub" / "models--timm--deit_tiny_distilled_patch16_224.fb_in1k"
     snapshot = cache / "snapshots" / ("0" * 40)
@@ -58,9 +57,7 @@ def forks(tmp_path_factory, data_dir):
     model = kd.build("deit_tiny_distilled_patch16_224")
     kd.save_pretrained(model, snapshot / "model.safetensors")
 
-    environ = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "TFDS_DATA_DIR": str(data_dir)}
-    with Forks(**environ) as forks:
-        yield forks
+    return {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -74,30 +71,30 @@ def runs(tmp_path_factory):
 def shorten(words, runs):
     """A command with its outputs in ``runs``; training takes three steps."""
     words = [word.replace("runs/", f"{runs}/") for word in words]
-    if words[0] in ("scripts.train", "scripts.transfer"):
+    if words[1] in ("scripts.train", "scripts.transfer"):
         words = ["--seeds=1" if word.startswith("--seeds=") else word for word in words]
         words += [f"--set={setting}" for setting in (*TINY, "run_eagerly=true")]
         if "--recipe=digits_0to4" in words:
             words += ["--set=train_fraction=0.2"]
         if "--recipe=digits_hard" in words:
             words += [f"--set=teacher={runs / 'teacher.keras'}"]
-    if words[0] == "scripts.export":
+    if words[1] == "scripts.export":
         words += ["--agreement=0.5"]  # of a model of three steps
     return words
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", PYTHON_COMMANDS, ids=" ".join)
-def test_a_command_runs(words, forks, runs):
-    done = forks.run(shorten(words, runs))
+def test_a_command_runs(words, forks, hub, runs):
+    done = forks.run(shorten(words, runs), environ=hub)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if find_blocks(page, "python")])
-def test_the_python_blocks_of_a_page_run(page, forks, photographs, tmp_path):
+def test_the_python_blocks_of_a_page_run(page, forks, hub, photographs, tmp_path):
     Image.fromarray(photographs[0]).save(tmp_path / "photo.jpg")
-    done = forks.execute("\n".join(find_blocks(page, "python")), tmp_path)
+    done = forks.run(["-c", "\n".join(find_blocks(page, "python"))], tmp_path, hub)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in WRITTEN.get(page, []):
         assert (tmp_path / name).exists(), name
@@ -135,12 +132,13 @@ assert 0 < np.abs(probabilities - probabilities32).max() < 0.02 * probabilities3
 
 
 @pytest.mark.slow
-def test_the_readme_runs_under_mixed_precision(forks, photographs, tmp_path):
+def test_the_readme_runs_under_mixed_precision(forks, hub, photographs, tmp_path):
     """Its first cell is followed by one that makes mixed precision Keras' global policy."""
     Image.fromarray(photographs[0]).save(tmp_path / "photo.jpg")
     published = 'published = "deit_tiny_distilled_patch16_224"'
     blocks = find_blocks("README.md", "python")
-    done = forks.execute("\n".join([MIXED, published, *blocks, CHECKS]), tmp_path)
+    code = "\n".join([MIXED, published, *blocks, CHECKS])
+    done = forks.run(["-c", code], tmp_path, hub)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"'fused': Scores\(.*?top1=[01]\.\d", done.stdout), done.stdout
 
@@ -150,7 +148,7 @@ def test_the_readme_runs_under_mixed_precision(forks, photographs, tmp_path):
     ("command", "page"), [("models", "README.md"), ("tasks", "transfer/README.md")]
 )
 def test_the_tables_of_models_and_tasks_are_the_printed_ones(command, page, forks):
-    done = forks.run([f"scripts.{command}"])
+    done = forks.run(["-m", f"scripts.{command}"])
     assert done.returncode == 0, done.stderr
     assert done.stdout in TEXTS[page]
 

@@ -52,9 +52,9 @@ def run(*arguments, **environment):
 
 
 @pytest.mark.slow
-def test_each_of_two_devices_has_the_cost_of_one_with_half_the_images():
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    done = run("-c", COMPILED, KERAS_BACKEND="jax", **flags)
+def test_each_of_two_devices_has_the_cost_of_one_with_half_the_images(forks):
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = forks.run(["-c", COMPILED], environ={"KERAS_BACKEND": "jax", **flags})
     assert not done.returncode, done.stderr[-2000:]
     one, two = map(json.loads, done.stdout.splitlines())
     assert one["flops"] > 1e8

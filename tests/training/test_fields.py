@@ -1,4 +1,4 @@
-"""Every field of a recipe changes a run's results; how it is executed does not."""
+"""Every field of a recipe changes a training's results; how it is executed does not."""
 
 import csv
 import dataclasses
@@ -9,55 +9,68 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
+from keras_deit.training import from_recipe
 from tests.conftest import ROOT, recipe
 
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    keras.utils.set_random_seed(8)
-    path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
-    kd.build("regnety_digits").save(path)
-    return path
-
-
-MODES = {
-    "graph": ["jit_compile=false"],
-    "eager": ["run_eagerly=true"],
-    "xla": ["jit_compile=true"],
-}
-
-
-@pytest.fixture(scope="module")
-def graph(teacher, tmp_path_factory, data_dir):
-    return losses_of(teacher, tmp_path_factory.mktemp("graph"), data_dir, *MODES["graph"])
-
-
-def columns(workdir, *names):
-    with open(workdir / "metrics.csv", newline="") as lines:
-        return [[float(row[name]) for name in names] for row in csv.DictReader(lines)]
-
-
+EAGER, GRAPH, XLA = "run_eagerly=true", "jit_compile=false", "jit_compile=true"
+LOSSES = ("loss", "class_loss", "distillation_loss")
 # Three steps: one of warm-up, then the cosine.
 SHORT = ("epochs=1", "warmup_epochs=0.34", "drop_path=0.3")
 
 
-def losses_of(teacher, workdir, data_dir, *settings):
-    settings = [*SHORT, f"teacher={teacher}", *settings]
-    kd.train(recipe("digits_hard", *settings), workdir, data_dir, quiet=True)
-    return columns(workdir, "loss", "class_loss", "distillation_loss")
+def make_teacher(seed):
+    keras.utils.set_random_seed(seed)
+    return kd.build("regnety_digits")
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return make_teacher(8)
+
+
+@pytest.fixture(scope="module")
+def losses_of(teacher, data_dir):
+    """A function of a recipe's settings: the losses of each epoch of its training. The losses of a
+    training with the same settings are kept."""
+
+    @functools.cache
+    def losses(*settings, teacher=teacher):
+        row = recipe("digits_hard", *SHORT, *settings)
+        batches = kd.data.train(row, data_dir)
+        model = from_recipe.build(row, batches.class_names, batches.steps, teacher)
+        history = model.fit(batches, epochs=row.epochs, shuffle=False, verbose=0).history
+        return [history[name] for name in LOSSES]
+
+    return losses
+
+
+@pytest.fixture(scope="module")
+def run_of(teacher, tmp_path_factory, data_dir):
+    """A function of a recipe's settings: the columns of ``metrics.csv`` of its run."""
+    folder = tmp_path_factory.mktemp("runs")
+    teacher.save(folder / "teacher.keras")
+
+    @functools.cache
+    def columns(*settings):
+        row = recipe("digits_hard", *SHORT, f"teacher={folder / 'teacher.keras'}", *settings)
+        workdir = folder / str(len(settings))
+        kd.train(row, workdir, data_dir, quiet=True)
+        with open(workdir / "metrics.csv", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+    return columns
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["eager", "xla"])
-def test_eager_graph_and_xla_give_equal_losses(teacher, graph, tmp_path, data_dir, mode):
-    np.testing.assert_allclose(
-        losses_of(teacher, tmp_path, data_dir, *MODES[mode]), graph, rtol=1e-5
-    )
+@pytest.mark.parametrize("mode", [EAGER, XLA])
+def test_eager_graph_and_xla_give_equal_losses(losses_of, mode):
+    np.testing.assert_allclose(losses_of(mode), losses_of(GRAPH), rtol=1e-5)
 
 
 @pytest.mark.slow
-def test_a_repeated_run_gives_equal_losses(teacher, graph, tmp_path, data_dir):
-    assert losses_of(teacher, tmp_path, data_dir, *MODES["graph"]) == graph
+def test_a_repeated_training_gives_equal_losses(losses_of):
+    assert losses_of.__wrapped__(GRAPH) == losses_of(GRAPH)
 
 
 # Another value of each field, which must change the losses of a short run.
@@ -136,46 +149,44 @@ def test_every_field_of_a_recipe_is_tested():
     assert [name for name in ELSEWHERE.values() if f"def {name}(" not in tests] == []
 
 
-@pytest.fixture(scope="module")
-def eager_losses(teacher, tmp_path_factory, data_dir):
-    """The losses of a run with settings; those of a run that was made before are kept."""
-
-    @functools.cache
-    def losses(*settings):
-        workdir = tmp_path_factory.mktemp("run")
-        return losses_of(teacher, workdir, data_dir, *MODES["eager"], *settings)
-
-    return losses
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("field", CHANGES)
-def test_every_field_changes_the_training(eager_losses, field):
+def test_every_field_changes_the_training(losses_of, field):
     beside = BESIDE.get(field, [])
-    before = eager_losses(*beside)
-    changed = eager_losses(*beside, f"{field}={CHANGES[field]}")
-    assert len(changed) != len(before) or np.abs(np.subtract(changed, before)).max() > 1e-6
+    before = losses_of(EAGER, *beside)
+    changed = losses_of(EAGER, *beside, f"{field}={CHANGES[field]}")
+    assert len(changed[0]) != len(before[0]) or np.abs(np.subtract(changed, before)).max() > 1e-6
 
 
 @pytest.mark.slow
-def test_another_teacher_changes_the_losses(eager_losses, tmp_path):
-    keras.utils.set_random_seed(9)
-    kd.build("regnety_digits").save(tmp_path / "other.keras")
-    assert eager_losses(f"teacher={tmp_path / 'other.keras'}") != eager_losses()
+def test_another_teacher_changes_the_losses(losses_of):
+    assert losses_of(EAGER, teacher=make_teacher(9)) != losses_of(EAGER)
+
+
+@pytest.fixture(scope="module")
+def combined():
+    """Other values of all fields together, without those that leave others without effect."""
+    apart = {"trainable", "optimizer", "momentum", "crop", "pad", "warmup_epochs"}
+    apart |= {"train_split", "train_fraction"}  # which take more images
+    return [GRAPH, *(f"{name}={value}" for name, value in CHANGES.items() if name not in apart)]
 
 
 @pytest.mark.slow
-def test_scores_are_of_the_validation_split(teacher, tmp_path, data_dir):
-    def scores(split):
-        losses_of(teacher, tmp_path / split, data_dir, *MODES["eager"], f"validation_split={split}")
-        return columns(tmp_path / split, "val_accuracy", "val_loss")
-
-    assert scores("validation") != scores("test")
+def test_a_run_is_the_training_of_all_its_fields(losses_of, run_of, combined):
+    columns = run_of(*combined)
+    losses = [columns[name] for name in LOSSES]
+    np.testing.assert_allclose(losses, losses_of(*combined), rtol=1e-6)
 
 
 @pytest.mark.slow
-def test_accumulation_gives_equal_losses(teacher, tmp_path, data_dir):
-    settings = [*MODES["graph"], "accumulate=4", "drop_path=0"]
-    accumulated = losses_of(teacher, tmp_path / "accumulated", data_dir, *settings)
-    at_once = losses_of(teacher, tmp_path / "at_once", data_dir, *settings[:1], "drop_path=0")
-    np.testing.assert_allclose(accumulated, at_once, rtol=1e-5)
+def test_scores_are_of_the_validation_split(run_of, combined):
+    default, other = run_of(*combined), run_of(*combined, "validation_split=test")
+    for name in ("val_accuracy", "val_loss"):
+        assert default[name] != other[name]
+
+
+@pytest.mark.slow
+def test_accumulation_gives_equal_losses(losses_of):
+    settings = [GRAPH, "drop_path=0"]
+    accumulated = losses_of(*settings, "accumulate=4")
+    np.testing.assert_allclose(accumulated, losses_of(*settings), rtol=1e-5)

@@ -15,25 +15,26 @@ from tests.programs.survive import SETTINGS, Kill, commands, run, survive
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["single", "mirrored", "workers", "jax_processes"])
-def test_a_killed_run_gives_identical_results(tmp_path, data_dir, engine):
+def test_a_killed_run_gives_identical_results(forks, tmp_path, data_dir, engine):
     # Seeds whose kills come in the second epoch, and, of one device's, also during start-up.
     signals, seed = (signal.SIGKILL,), 2
     if engine == "single":
         signals, seed = (signal.SIGTERM, signal.SIGKILL), 6
-    lines = survive(tmp_path, len(signals), 3, random.Random(seed), data_dir, signals, engine)
+    rng = random.Random(seed)
+    lines = survive(forks, tmp_path, len(signals), 3, rng, data_dir, signals, engine)
     assert not lines
 
 
 @pytest.mark.slow
-def test_a_run_resumes_on_the_other_backend(tmp_path, data_dir, capsys):
+def test_a_run_resumes_on_the_other_backend(forks, tmp_path, data_dir, capsys):
     settings = ["epochs=2"]
     moved, uninterrupted = tmp_path / "moved", tmp_path / "uninterrupted"
 
     # On JAX too: the backends draw other initial weights.
-    run(commands("jax", uninterrupted, data_dir, settings))
+    run(forks, commands("jax", uninterrupted, data_dir, settings))
 
     stop = Kill(signal.SIGTERM, after_epochs=1, seconds=0.5)
-    _, output = run(commands("jax", moved, data_dir, settings), stop)
+    _, output = run(forks, commands("jax", moved, data_dir, settings), stop)
     assert "after step" in output[-1]
 
     row = kd.override(kd.RECIPES["digits_none"], [*SETTINGS, *settings])

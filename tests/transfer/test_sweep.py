@@ -11,7 +11,6 @@ from keras_deit.data import datasets
 from keras_deit.utils import tables
 from tests import archives
 from tests.conftest import TINY
-from tests.scripts.forks import Forks
 from transfer import TASKS, results
 from transfer.sweep import COLUMNS, _plan, folder_name, sweep
 from transfer.tasks import PAPER, find
@@ -178,9 +177,8 @@ assert not any(os.waitpid(child, 0)[1] for child in children)
 
 
 @pytest.mark.slow
-def test_two_sweeps_at_once_keep_the_rows_of_both(tmp_path):
-    with Forks() as forks:
-        done = forks.execute(TWO_SWEEPS, tmp_path)
+def test_two_sweeps_at_once_keep_the_rows_of_both(forks, tmp_path):
+    done = forks.run(["-c", TWO_SWEEPS], tmp_path)
     assert done.returncode == 0, done.stderr
 
     rows = tables.read_csv(tmp_path / "out" / "results.csv")

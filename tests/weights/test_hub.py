@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
-from tests.conftest import ROOT
-from tests.scripts.forks import Forks
 
 NAME = "deit_tiny_patch16_224"
 
@@ -77,7 +75,7 @@ def hub(published):
 PROGRAM = """
 import sys, numpy as np, keras_deit as kd
 try:
-    model = kd.load("deit_tiny_patch16_224", cache_dir=CACHE)
+    model = kd.load("deit_tiny_patch16_224", cache_dir=sys.argv[1])
 except kd.UserError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
@@ -85,22 +83,14 @@ print(repr(float(np.sum(model(np.ones((1, 224, 224, 3), "float32"))))))
 """
 
 
-@pytest.fixture(scope="module")
-def forks():
-    with Forks() as forks:
-        yield forks
-
-
 @pytest.fixture
 def load(forks, tmp_path):
     """Loads the model by its name, in a separate process, whose cache is ``tmp_path``."""
 
     def run(endpoint, **variables):
-        # Before huggingface_hub is imported.
         environ = {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
         environ |= {"HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **variables}
-        code = f"import os; os.environ.update({environ!r})\n{PROGRAM}"
-        return forks.execute(code.replace("CACHE", repr(str(tmp_path))), ROOT)
+        return forks.run(["-c", PROGRAM, str(tmp_path)], environ=environ)
 
     return run
 
