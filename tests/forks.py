@@ -166,6 +166,9 @@ def _watch(request, stdout, stderr, status):
         os.close(status)
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
+        # Python's own were made for what the server prints to.
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
         _run(**request)
         return
 

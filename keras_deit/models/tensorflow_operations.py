@@ -19,10 +19,10 @@ def dense(x, kernel, bias, training):
     if len(x.shape) == 2:
         return compute(x, kernel, bias)
 
-    rows = tf.reshape(x, (-1, x.shape[-1]))
-    shape = tf.concat([tf.shape(x)[:-1], kernel.shape[-1:]], axis=0)
-    y = tf.reshape(compute(rows, kernel, bias), shape)
-    return tf.ensure_shape(y, (*x.shape[:-1], kernel.shape[-1]))
+    rows = compute(tf.reshape(x, (-1, x.shape[-1])), kernel, bias)
+    # One of these, the batch, may be unknown.
+    sizes = [-1 if size is None else size for size in x.shape[:-1]]
+    return tf.reshape(rows, (*sizes, kernel.shape[-1]))
 
 
 def _plain_dense(x, kernel, bias):
