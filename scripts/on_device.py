@@ -18,6 +18,8 @@ def read(path, upright):
     with Image.open(path) as image:
         if image.format == "EPS":
             raise ValueError(f"{path}: a program, which is not executed: expected an image")
+        if image.width * image.height > Image.MAX_IMAGE_PIXELS:  # Pillow only warns
+            raise ValueError(f"{path}: more than {Image.MAX_IMAGE_PIXELS} pixels")
         image.load()
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
@@ -42,10 +44,15 @@ def preprocess(path, metadata):
     scale = min(side / wanted for side, wanted in zip(image.size, least, strict=True))
     half = 0.5 if height != width else 1e-6  # the evaluation rounds square sizes down
     resized = [int(side / scale + half) for side in image.size]
-    image = image.resize(resized, Image.Resampling.BICUBIC)
     left, top = round((resized[0] - width) / 2), round((resized[1] - height) / 2)
-    pixels = np.asarray(image.crop((left, top, left + width, top + height)), np.float32)
-    return ((pixels / 255 - mean) / std)[None]
+    view = (left, top, left + width, top + height)
+    if resized[0] * resized[1] <= 1 << 22:
+        image = image.resize(resized, Image.Resampling.BICUBIC).crop(view)
+    else:  # of a long stripe only the view is made, or else it would take gigabytes
+        sides = zip(view, image.size * 2, resized * 2, strict=True)
+        box = [edge * side / resized_side for edge, side, resized_side in sides]
+        image = image.resize((width, height), Image.Resampling.BICUBIC, box)
+    return ((np.asarray(image, np.float32) / 255 - mean) / std)[None]
 
 
 def main():
