@@ -197,5 +197,5 @@ def test_a_huge_image_is_not_decoded(side, picture):
     data = bytearray(encoded(picture))
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = 2 * side.to_bytes(2, "big")  # height and width
-    with pytest.raises(Unreadable, match="more than 89478485 pixels.*decompression bomb: reduce"):
+    with pytest.raises(Unreadable, match=r"more than 89478485 pixels.*bomb: reduce"):
         decode(bytes(data))

@@ -23,12 +23,13 @@ def test_a_part_is_cut_from_the_resized_image(photographs, monkeypatch):
         size = rng.integers(1, 900, 2).tolist()
         height, width = (rng.integers(1, side + 1) for side in size)
         top, left = rng.integers(0, [size[0] - height + 1, size[1] - width + 1])
+        part = (top, left, height, width)
         expected = pillow(image, tuple(size))[top : top + height, left : left + width]
-        np.testing.assert_array_equal(resize_part(image, size, (top, left, height, width)), expected)
+        np.testing.assert_array_equal(resize_part(image, size, part), expected)
 
         with monkeypatch.context() as patch:
             patch.setattr(resizing, "MAX_RESIZED", 0)
-            part = resize_part(image, size, (top, left, height, width))
+            part = resize_part(image, size, part)
         difference = np.abs(part.astype(int) - expected)
         assert difference.max() <= 1
         assert difference.mean() < 0.01
