@@ -8,6 +8,8 @@ from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data.resizing import MAX_RESIZED
 from keras_deit.exports.exif import orientation, turned
 
+PNG = b"\x89PNG\r\n\x1a\n"  # first bytes
+
 
 def from_pixels(images, size, crop, preprocessing=IMAGENET):
     """The model's input from pixels, as ``data.transforms.evaluation_view`` makes it, to one gray
@@ -97,17 +99,17 @@ def from_files(files, size, crop, preprocessing=IMAGENET):
     orientation says if ``preprocessing.upright``; see ``from_pixels``."""
 
     def decode(file):
+        is_png = tf.strings.substr(file, 0, len(PNG)) == PNG
+        tf.debugging.Assert(tf.io.is_jpeg(file) | is_png, ["expected JPEG or PNG files"])
         pixels = tf.cond(
             tf.io.is_jpeg(file),
             # Pillow's and OpenCV's inverse DCT, not TensorFlow's faster default.
             lambda: tf.io.decode_jpeg(file, 3, dct_method="INTEGER_ACCURATE"),
             lambda: tf.io.decode_png(file, 3),
         )
-        tf.debugging.assert_less_equal(
-            tf.size(pixels, tf.int64) // 3,
-            tf.constant(Image.MAX_IMAGE_PIXELS, tf.int64),
-            "more pixels than an image may have",
-        )
+        pixel_count = tf.reduce_prod(tf.shape(pixels, tf.int64)[:2])
+        is_small = pixel_count <= Image.MAX_IMAGE_PIXELS
+        tf.debugging.Assert(is_small, ["more pixels than", Image.MAX_IMAGE_PIXELS])
         if preprocessing.upright:
             pixels = turned(pixels, orientation(file))
         return from_pixels(pixels[tf.newaxis], size, crop, preprocessing)[0]
