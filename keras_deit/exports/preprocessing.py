@@ -99,19 +99,33 @@ def from_files(files, size, crop, preprocessing=IMAGENET):
     orientation says if ``preprocessing.upright``; see ``from_pixels``."""
 
     def decode(file):
+        # Before the pixels take memory.
         is_png = tf.strings.substr(file, 0, len(PNG)) == PNG
-        tf.debugging.Assert(tf.io.is_jpeg(file) | is_png, ["expected JPEG or PNG files"])
-        pixels = tf.cond(
-            tf.io.is_jpeg(file),
-            # Pillow's and OpenCV's inverse DCT, not TensorFlow's faster default.
-            lambda: tf.io.decode_jpeg(file, 3, dct_method="INTEGER_ACCURATE"),
-            lambda: tf.io.decode_png(file, 3),
-        )
-        pixel_count = tf.reduce_prod(tf.shape(pixels, tf.int64)[:2])
-        is_small = pixel_count <= Image.MAX_IMAGE_PIXELS
-        tf.debugging.Assert(is_small, ["more pixels than", Image.MAX_IMAGE_PIXELS])
+        is_known = tf.debugging.Assert(tf.io.is_jpeg(file) | is_png, ["expected JPEG or PNG files"])
+        with tf.control_dependencies([is_known]):
+            is_small = _pixel_count(file) <= Image.MAX_IMAGE_PIXELS
+        checked = tf.debugging.Assert(is_small, ["more pixels than", Image.MAX_IMAGE_PIXELS])
+
+        with tf.control_dependencies([checked]):
+            pixels = tf.cond(
+                tf.io.is_jpeg(file),
+                # Pillow's and OpenCV's inverse DCT, not TensorFlow's faster default.
+                lambda: tf.io.decode_jpeg(file, 3, dct_method="INTEGER_ACCURATE"),
+                lambda: tf.io.decode_png(file, 3),
+            )
         if preprocessing.upright:
             pixels = turned(pixels, orientation(file))
         return from_pixels(pixels[tf.newaxis], size, crop, preprocessing)[0]
 
     return tf.map_fn(decode, files, fn_output_signature=tf.TensorSpec((*size, 3), tf.float32))
+
+
+def _pixel_count(file):
+    """The number of pixels that a JPEG's or PNG's header gives, int64."""
+
+    def of_png():
+        sides = tf.strings.substr(tf.strings.join([file, bytes(24)]), 16, 8)  # in the chunk IHDR
+        return tf.io.decode_raw(sides, tf.int32, little_endian=False)
+
+    sides = tf.cond(tf.io.is_jpeg(file), lambda: tf.io.extract_jpeg_shape(file)[:2], of_png)
+    return tf.reduce_prod(tf.cast(sides, tf.int64))

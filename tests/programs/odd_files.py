@@ -150,16 +150,16 @@ def read_here(folder):
     batches = kd.data.images(
         dataset, "all", size=SIZE, crop=CROP, max_damaged=99, preprocessing=model.preprocessing
     )
-    scores = kd.evaluate(model, batches)
+    scores = {name: str(score) for name, score in kd.evaluate(model, batches).items()}
     views = np.concatenate([images for images, _ in batches.as_numpy_iterator()])
     logits = np.mean(predictor(model)(views), axis=0)
     for index, (path, _) in enumerate(kd.data.datasets.load(dataset, "all").source.files):
         readable = index not in batches.info.unreadable
         results["evaluate"][str(path)] = softmax(logits[index]) if readable else None
 
-    short = ["epochs=1", "passes=1", "warmup_epochs=0", "run_eagerly=true"]
+    short = ["image_size=24", "epochs=1", "passes=1", "warmup_epochs=0", "run_eagerly=true"]
     tuned = finetune(model, dataset, folder / "run", short, quiet=True)
-    return {"results": results, "evaluated": scores.images, "classes": tuned.class_names}
+    return {"results": results, "scores": scores, "classes": tuned.class_names}
 
 
 def read_exported(folder):
