@@ -1,4 +1,4 @@
-"""Sends 60 odd files through everything that reads images: python -m tests.programs.odd_files
+"""Sends odd files through all that reads images: python -m tests.programs.odd_files
 
 It prints what became of each, by reader, and each process' peak memory.
 """
@@ -15,12 +15,10 @@ import warnings
 import numpy as np
 from PIL import ExifTags, Image
 
-from tests.conftest import ROOT
-
+ROOT = pathlib.Path(__file__).absolute().parents[2]
 SIZE = (24, 16)
 CROP = 0.8
 READERS = ("predict", "evaluate", "pixels", "encoded", "LiteRT", "ONNX")
-BY_TENSORFLOW = (b"\xff\xd8\xff", b"\x89PNG")  # first bytes of what "encoded" takes
 REFUSED = "refused"
 
 
@@ -132,7 +130,12 @@ def write_models(folder):
 
 
 def read_here(folder):
-    """What the package makes of the files: a dict from reader and path to probabilities or None."""
+    """What the package makes of the files.
+
+    Returns:
+        A dict: "results" from reader and path to probabilities, or None for a file that is refused;
+        the scores of ``evaluate``; the classes and the warnings of a short fine-tuning.
+    """
     import keras
 
     import keras_deit as kd
@@ -158,8 +161,15 @@ def read_here(folder):
         results["evaluate"][str(path)] = softmax(logits[index]) if readable else None
 
     short = ["image_size=24", "epochs=1", "passes=1", "warmup_epochs=0", "run_eagerly=true"]
-    tuned = finetune(model, dataset, folder / "run", short, quiet=True)
-    return {"results": results, "scores": scores, "classes": tuned.class_names}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tuned = finetune(model, dataset, folder / "run", short, quiet=True)
+    return {
+        "results": results,
+        "scores": scores,
+        "classes": tuned.class_names,
+        "warnings": [str(warning.message) for warning in caught],
+    }
 
 
 def read_exported(folder):
