@@ -41,8 +41,9 @@ def resize_part(image, size, part):
     """A part of ``resize(image, size)``.
 
     To resize a stripe of 30000 x 2 pixels until it covers a square takes gigabytes. Of results with
-    more than ``MAX_RESIZED`` pixels therefore only the part is made, which differs by at most one
-    gray level: Pillow keeps places in the image in single precision.
+    more than ``MAX_RESIZED`` pixels therefore only the part is made. It differs by a gray level of
+    rounding, more in less than one of 1000 values: Pillow keeps places in the image in single
+    precision, and from the sizes it chooses whether to resize first across or first down.
 
     Args:
         image: uint8 (height, width, 3).

@@ -16,7 +16,7 @@ def test_resizing_is_pillows(photographs):
 
 
 def test_a_part_is_cut_from_the_resized_image(photographs, monkeypatch):
-    """Exactly if the result is small; otherwise only the part is made, to a gray level."""
+    """Exactly if the result is small; otherwise only the part is made, to a level of rounding."""
     rng = np.random.default_rng(5)
     for _ in range(60):
         image = photographs[0][: rng.integers(1, 427), : rng.integers(1, 640)]
@@ -31,8 +31,8 @@ def test_a_part_is_cut_from_the_resized_image(photographs, monkeypatch):
             patch.setattr(resizing, "MAX_RESIZED", 0)
             part = resize_part(image, size, part)
         difference = np.abs(part.astype(int) - expected)
-        assert difference.max() <= 1
-        assert difference.mean() < 0.01
+        assert difference.max() <= 5
+        assert (difference > 1).mean() < 1e-3
 
 
 # The shortest to the longest side that a crop of an ImageNet image is resized to 224 from, in
