@@ -6,6 +6,7 @@ It needs only ai-edge-litert, numpy and Pillow, not TensorFlow, Keras or this pa
 import argparse
 import json
 import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -15,9 +16,19 @@ from PIL import Image, ImageOps
 
 def read(path, upright):
     """An image file as 8-bit RGB, turned as its EXIF orientation says if ``upright``."""
+    try:
+        return decode(path, upright)
+    except Exception as error:  # Pillow's decoders raise errors of many types
+        wanted = f"a complete image of 8 or 16 bits, at most {Image.MAX_IMAGE_PIXELS} pixels"
+        raise ValueError(f"{path}: {error}: expected {wanted}") from error
+
+
+def decode(path, upright):
     with Image.open(path) as image:
         if image.format == "EPS":
-            raise ValueError(f"{path}: a program, which is not executed: expected an image")
+            raise ValueError("a program, which is not executed")
+        if image.width * image.height > Image.MAX_IMAGE_PIXELS:  # Pillow only warns
+            raise ValueError(f"{image.width} x {image.height} pixels")
         image.load()
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
@@ -27,7 +38,7 @@ def read(path, upright):
         bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]  # 12 in some TIFFs
         image = Image.fromarray((np.asarray(image) >> bits - 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError(f"{path}: pixels of unknown range: expected 8 or 16 bits")
+        raise ValueError("pixels of unknown range")
     return image.convert("RGB")
 
 
@@ -42,10 +53,15 @@ def preprocess(path, metadata):
     scale = min(side / wanted for side, wanted in zip(image.size, least, strict=True))
     half = 0.5 if height != width else 1e-6  # the evaluation rounds square sizes down
     resized = [int(side / scale + half) for side in image.size]
-    image = image.resize(resized, Image.Resampling.BICUBIC)
     left, top = round((resized[0] - width) / 2), round((resized[1] - height) / 2)
-    pixels = np.asarray(image.crop((left, top, left + width, top + height)), np.float32)
-    return ((pixels / 255 - mean) / std)[None]
+    view = left, top, left + width, top + height
+    if resized[0] * resized[1] <= 1 << 22:
+        image = image.resize(resized, Image.Resampling.BICUBIC).crop(view)
+    else:  # of a long stripe only the view is made, or else it would take gigabytes
+        sides = zip(view, image.size * 2, resized * 2, strict=True)
+        box = [edge * side / target for edge, side, target in sides]
+        image = image.resize((width, height), Image.Resampling.BICUBIC, box)
+    return ((np.asarray(image, np.float32) / 255 - mean) / std)[None]
 
 
 def main():
@@ -54,16 +70,20 @@ def main():
     parser.add_argument("images", nargs="+", help="image files")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # an error here
     with zipfile.ZipFile(arguments.model) as archive:
         metadata = json.loads(archive.read("metadata.json"))
         class_names = archive.read("labels.txt").decode().splitlines()
 
     interpreter = Interpreter(arguments.model)
     interpreter.allocate_tensors()
-    model_input = interpreter.get_input_details()[0]["index"]
+    model_input = interpreter.get_input_details()[0]
+    if (batch := model_input["shape"][0]) != 1:
+        wanted = "expected 1: export the model without --batch"
+        raise ValueError(f"{arguments.model} takes batches of {batch} images: {wanted}")
     model_output = interpreter.get_output_details()[0]["index"]
     for path in arguments.images:
-        interpreter.set_tensor(model_input, preprocess(path, metadata))
+        interpreter.set_tensor(model_input["index"], preprocess(path, metadata))
         interpreter.invoke()
         logits = interpreter.get_tensor(model_output)[0]
         probabilities = np.exp(logits - logits.max())

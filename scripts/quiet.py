@@ -43,6 +43,8 @@ def begin_command():
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    # Pillow warns of images that ``decode`` then refuses.
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     absl.logging.set_verbosity(absl.logging.WARNING)
 
 

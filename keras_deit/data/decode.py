@@ -38,8 +38,9 @@ def decode(data, upright=False):
         uint8 (height, width, 3), red first.
 
     Raises:
-        Unreadable: the data is not a complete image, or its pixels have no range. It does not know
-            the file's name: add that.
+        Unreadable: the data is not a complete image, it has more pixels than Pillow's limit for
+            decompression bombs, or its pixels have no range. It does not know the file's name: add
+            that.
 
     Example:
         >>> import keras_deit as kd
@@ -67,9 +68,18 @@ def _decode_with_pillow(data):
     if not data:
         raise Unreadable("no image: its file is empty")
     try:
-        return _rgb(Image.open(io.BytesIO(data), formats=formats()))
+        image = Image.open(io.BytesIO(data), formats=formats())
+        # Pillow refuses twice as many, and only warns of those between.
+        if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            raise Image.DecompressionBombError
+        return _rgb(image)
     except Unreadable:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Unreadable(
+            f"more than {Image.MAX_IMAGE_PIXELS} pixels, which may be a decompression bomb: reduce"
+            " the image"
+        ) from error
     except Image.UnidentifiedImageError as error:
         raise Unreadable(
             f"corrupt image: no known format, {len(data)} bytes from {data[:8]!r}"
@@ -90,7 +100,7 @@ def _rgb(image):
     if image.mode in ("I", "F"):
         kind = "floats" if image.mode == "F" else "signed or 32-bit integers"
         raise Unreadable(f"{kind} as pixels, whose range is unknown: expected 8 or 16 bits")
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _orientation(data):

@@ -1,6 +1,7 @@
 """Antialiased bicubic resizing: Pillow's own, and one with OpenCV in a third of its time."""
 
 import functools
+import math
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from keras_deit.utils.interpolation import keys_cubic
 STEEP = 8  # from this reduction on, filters are so wide that OpenCV is no faster
 PILLOW_CUBIC = -0.5  # parameter of R. Keys' cubic convolution (1981) in Pillow's resize
 OPENCV_CUBIC = -0.75
+MAX_RESIZED = 1 << 22  # pixels of an image that is resized before it is cut
 GRID = 64  # filters are made for scales in steps of 1/64, so that few are made
 
 
@@ -33,6 +35,57 @@ def resize(image, size):
     """
     height, width = size
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def resize_part(image, size, part):
+    """A part of ``resize(image, size)``.
+
+    To resize a stripe of 30000 x 2 pixels until it covers a square takes gigabytes. Of results with
+    more than ``MAX_RESIZED`` pixels therefore only the part is made. It differs by a gray level of
+    rounding, more in less than one of 1000 values: Pillow keeps places in the image in single
+    precision, and from the sizes it chooses whether to resize first across or first down.
+
+    Args:
+        image: uint8 (height, width, 3).
+        size: (height, width) of the whole result, in pixels.
+        part: (top, left, height, width) in the result, in pixels.
+
+    Returns:
+        uint8 (height, width, 3) of the part.
+
+    Example:
+        >>> import keras_deit as kd
+        >>> import numpy as np
+        >>> from keras_deit.data.resizing import resize_part
+        >>> resize_part(np.zeros((2, 30_000, 3), np.uint8), (256, 3_840_000), (16, 0, 224, 9)).shape
+        (224, 9, 3)
+    """
+    top, left, height, width = part
+    if size[0] * size[1] <= MAX_RESIZED:
+        return resize(image, size)[top : top + height, left : left + width]
+
+    rows, from_top, to_bottom = source_of(image.shape[0], size[0], top, height)
+    columns, from_left, to_right = source_of(image.shape[1], size[1], left, width)
+    source = Image.fromarray(image[rows, columns])
+    box = (from_left, from_top, to_right, to_bottom)
+    return np.asarray(source.resize((width, height), Image.Resampling.BICUBIC, box))
+
+
+def source_of(side, resized, start, length):
+    """Where the pixels of a part of a resized image come from, along one side.
+
+    Args:
+        side, resized: ints. The side before and after it is resized, in pixels.
+        start, length: ints. The part, in pixels of the resized side.
+
+    Returns:
+        (pixels, first, last). The pixels that the part depends on, a slice of the side, and the
+        part's edges within them, floats.
+    """
+    first, last = start * side / resized, (start + length) * side / resized
+    support = 2 * max(side / resized, 1) + 1  # of the cubic kernel, rounded up
+    pixels = slice(max(0, math.floor(first - support)), min(side, math.ceil(last + support)))
+    return pixels, first - pixels.start, last - pixels.start
 
 
 def resize_fast(image, size):

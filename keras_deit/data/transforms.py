@@ -13,7 +13,7 @@ from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data import randaugment
 from keras_deit.data.boxes import BoxSampler
 from keras_deit.data.erasing import erase
-from keras_deit.data.resizing import resize, resize_fast
+from keras_deit.data.resizing import resize, resize_fast, resize_part
 from keras_deit.utils.errors import UserError
 
 # torchvision's RandomResizedCrop.
@@ -115,8 +115,8 @@ def evaluation_view(image, size, crop, preprocessing=IMAGENET):
         resized = [round(side / scale) for side in sides]
 
     top, left = (round((side - kept) / 2) for side, kept in zip(resized, size, strict=True))
-    image = resize(image, resized)
-    return normalize(image[top : top + size[0], left : left + size[1]], None, preprocessing)
+    image = resize_part(image, resized, (top, left, *size))
+    return normalize(image, None, preprocessing)
 
 
 def check_crop(crop):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_deit.data.resizing import resize, resize_fast
+from keras_deit.data import resizing
+from keras_deit.data.resizing import resize, resize_fast, resize_part
 
 
 def pillow(image, size):
@@ -12,6 +13,26 @@ def pillow(image, size):
 def test_resizing_is_pillows(photographs):
     for size in ((40, 97), (500, 700), (427, 640)):
         np.testing.assert_array_equal(resize(photographs[0], size), pillow(photographs[0], size))
+
+
+def test_a_part_is_cut_from_the_resized_image(photographs, monkeypatch):
+    """Exactly if the result is small; otherwise only the part is made, to a level of rounding."""
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        image = photographs[0][: rng.integers(1, 427), : rng.integers(1, 640)]
+        size = rng.integers(1, 900, 2).tolist()
+        height, width = (rng.integers(1, side + 1) for side in size)
+        top, left = rng.integers(0, [size[0] - height + 1, size[1] - width + 1])
+        part = (top, left, height, width)
+        expected = pillow(image, tuple(size))[top : top + height, left : left + width]
+        np.testing.assert_array_equal(resize_part(image, size, part), expected)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(resizing, "MAX_RESIZED", 0)
+            part = resize_part(image, size, part)
+        difference = np.abs(part.astype(int) - expected)
+        assert difference.max() <= 5
+        assert (difference > 1).mean() < 1e-3
 
 
 # The shortest to the longest side that a crop of an ImageNet image is resized to 224 from, in
