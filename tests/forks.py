@@ -1,4 +1,4 @@
-"""Python programs, each in a process of its own that need not import TensorFlow again.
+"""Python programs, each in a separate process that need not import TensorFlow again.
 
 A server process imports what every program does, once. It then forks for each program: the child
 has its own environment, flags, signals and exit code, like a program that a user starts, 4 seconds

@@ -1,5 +1,7 @@
 """The distillation objective: what a student learns from its teacher (paper, section 4)."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
@@ -91,7 +93,10 @@ class Distillation:
             ),
         }
         self._loss = losses[kind]
-        self._teacher_logits = None  # known with the student, see ``check``
+        # Of images that are normalized as the teacher expects, until ``check`` knows the student.
+        self._teacher_logits = (
+            None if teacher is None else functools.partial(teacher, training=False)
+        )
         self._class_loss = keras.metrics.Mean(name="class_loss")
         self._distillation_loss = keras.metrics.Mean(name="distillation_loss")
         self._agreement = keras.metrics.Mean(name="agreement")
