@@ -5,7 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from tests.programs.odd_files import READERS, run, table
+from keras_deit.data.image_files import image_paths
+from tests.programs.odd_files import READERS, make, run, table
 
 # All else is read: floats and 32-bit integers have no range, and the rest is no complete image.
 REFUSED = {
@@ -23,6 +24,13 @@ def ran(tmp_path_factory):
     paths, results, answers = run(folder)
     print(table(folder, paths, results))  # shown if a test fails
     return paths, results, answers
+
+
+def test_the_images_below_a_folder_are_found_once(tmp_path):
+    paths = make(tmp_path)
+    assert len(paths) >= 60
+    assert {pathlib.Path(path).name for path in paths} > REFUSED
+    assert sorted(map(str, image_paths([tmp_path / "images"]))) == paths
 
 
 @pytest.mark.slow

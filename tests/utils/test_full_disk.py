@@ -1,5 +1,6 @@
 """On a full disk every writer ends in one line, and leaves what was there before."""
 
+import contextlib
 import resource
 
 import numpy as np
@@ -21,13 +22,18 @@ def model():
     return kd.DeiT(16, patch_size=8, width=96, depth=2, heads=3, num_classes=50)
 
 
-@pytest.fixture
-def full_disk():
-    """Lets the system end each write to a file beyond ``LIMIT``, in the middle."""
+@contextlib.contextmanager
+def full_disk(limit=LIMIT):
+    """A context in which the system ends each write to a file beyond ``limit``, in the middle.
+
+    It is no fixture: pytest, which may print to a file, reports a test before its fixtures end.
+    """
     before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, most))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
 
 
 def save_checkpoint(path):
@@ -58,9 +64,9 @@ def save_csv(path):
         pytest.param("saved_model", kd.export, marks=pytest.mark.slow),
     ],
 )
-def test_a_full_disk_is_one_line_that_names_the_file(name, write, model, full_disk, tmp_path):
+def test_a_full_disk_is_one_line_that_names_the_file(name, write, model, tmp_path):
     path = tmp_path / name
-    with pytest.raises(kd.UserError) as raised:
+    with pytest.raises(kd.UserError) as raised, full_disk():
         write(model, path)
     advice = "File too large: make room, or choose another folder"
     assert str(raised.value) == f"cannot write {path}: {advice}"
@@ -68,19 +74,18 @@ def test_a_full_disk_is_one_line_that_names_the_file(name, write, model, full_di
 
 
 @pytest.mark.parametrize("save", [kd.DeiT.save, kd.DeiT.save_weights])
-def test_a_full_disk_leaves_the_model_that_was_there(save, model, full_disk, tmp_path):
+def test_a_full_disk_leaves_the_model_that_was_there(save, model, tmp_path):
     path = tmp_path / ("model.keras" if save is kd.DeiT.save else "model.weights.h5")
     path.write_text("old content")
-    with pytest.raises(kd.UserError, match=f"^cannot write {path}: "):
+    with pytest.raises(kd.UserError, match=f"^cannot write {path}: "), full_disk():
         save(model, path)
     assert path.read_text() == "old content"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_run_on_a_full_disk_is_one_line(tmp_path, full_disk):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    says = pytest.raises(kd.UserError, match=r"^cannot write .*\.lock: File too large: make room")
-    with says, open_workdir(tmp_path / "run", kd.RECIPES["digits_none"]):
+def test_a_run_on_a_full_disk_is_one_line(tmp_path):
+    error = pytest.raises(kd.UserError, match=r"^cannot write .*\.lock: File too large: make room")
+    with error, full_disk(0), open_workdir(tmp_path / "run", kd.RECIPES["digits_none"]):
         pass
 
 
@@ -92,9 +97,8 @@ def test_events_for_tensorboard_are_one_line_too(tmp_path):
     assert "\n" not in str(raised.value)
 
 
-def test_a_dataset_is_prepared_again_once_there_is_room(tmp_path, full_disk):
-    with pytest.raises(kd.UserError, match=r"digits could not be prepared: .*File too large"):
+def test_a_dataset_is_prepared_again_once_there_is_room(tmp_path):
+    error = pytest.raises(kd.UserError, match=r"digits could not be prepared: .*File too large")
+    with error, full_disk():
         datasets.load("digits", "train", tmp_path)
-    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     assert len(datasets.load("digits", "train", tmp_path)) == 898
