@@ -10,11 +10,12 @@ from keras_deit.distillation import Distillation, adapt
 from keras_deit.evaluation import evaluate
 from keras_deit.exports import export
 from keras_deit.models import DeiT, RegNetY, build
-from keras_deit.training import WarmupCosine, loss, optimizer, train
+from keras_deit.training import WarmupCosine, label, loss, optimizer, train
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.version import VERSION
 from keras_deit.weights import load, save_pretrained
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "RECIPES",
     "VARIANTS",
@@ -29,6 +30,7 @@ __all__ = [
     "data",
     "evaluate",
     "export",
+    "label",
     "load",
     "loss",
     "optimizer",

@@ -25,6 +25,9 @@ SEEDS = flags.DEFINE_integer(
 PROBE = flags.DEFINE_bool(
     "probe", False, "Score a linear probe and nearest neighbors on frozen features; no training."
 )
+LABEL = flags.DEFINE_bool(
+    "label", False, "Let the teacher label each task's images once for all seeds and students."
+)
 SET = flags.DEFINE_multi_string("set", [], "field=value: a field of all recipes; repeatable.")
 
 
@@ -41,6 +44,7 @@ def main():
         seeds=SEEDS.value,
         probing=PROBE.value,
         data_dir=DATA_DIR.value,
+        label=LABEL.value,
     )
 
 

@@ -1,16 +1,20 @@
 """Fine-tuning: the recipe of a model on a task, its teacher, and its training run."""
 
 import dataclasses
+import json
 import pathlib
+import zlib
 
 import keras
 import numpy as np
 
 import keras_deit as kd
 from keras_deit.data import datasets
+from keras_deit.data.samples import VIEW_FIELDS
 from keras_deit.distribution import Strategy, processes
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import family_names, float32_copy
+from keras_deit.training.from_recipe import preprocessing
 from keras_deit.utils import logs
 from keras_deit.utils.files import atomic_write, atomic_write_text, sha256
 from keras_deit.utils.paths import expand_home
@@ -23,6 +27,12 @@ from transfer.tasks import find
 FIELDS_OF_STUDENT = (
     *("train_split", "validation_split", "train_fraction", "subset", "image_size", "eval_crop"),
     *("max_damaged", "seed", "strategy", "precision"),
+)
+
+# The fields that stored targets depend on, beside the teachers and the normalization.
+FIELDS_OF_TARGETS = (
+    *("dataset", *VIEW_FIELDS, "batch_size", "mix_group", "upright", "data_seed"),
+    *("epochs", "target_epochs", "distillation"),
 )
 
 # A task's settings depend on these fields, so that overrides of them are applied first.
@@ -92,7 +102,7 @@ def finetune(model, task, workdir, overrides=(), data_dir=None, quiet=False):
     and returns its model if that is finished. The dataset is prepared first if need be.
 
     A published name as ``teacher`` among the overrides is fine-tuned on the task first, in
-    ``workdir/teacher``.
+    ``workdir/teachers``.
 
     Args:
         model: an ``ImageClassifier``, which stays as it is; or as for ``recipe``.
@@ -140,15 +150,40 @@ def finetune_recipe(task, task_recipe, workdir, data_dir=None):
     if not finished:
         prepare(task_recipe, workdir, data_dir)
 
-    # A teacher must know the task's classes. A published one does not, so it is fine-tuned here. A
-    # file is used as it is, and ``keras_deit.train`` trains a teacher that is a recipe.
-    if task_recipe.teacher in kd.VARIANTS:
-        if not finished:
-            _finetune_teacher(task, task_recipe, workdir / "teacher", data_dir)
-        teacher = str(workdir / "teacher" / "last.keras")
-        task_recipe = dataclasses.replace(task_recipe, teacher=teacher)
-
+    if not task_recipe.targets:
+        folder = workdir / "teachers"
+        task_recipe = _with_finetuned_teachers(task, task_recipe, folder, data_dir, finished)
     return kd.train(task_recipe, workdir, data_dir)
+
+
+def with_targets(task, task_recipe, folder, data_dir=None):
+    """Has the teachers of a recipe label its views, once for all runs that show the same views.
+
+    Published teachers are fine-tuned on the task first, once for all runs with the same data.
+
+    Args:
+        task: a ``Task``.
+        task_recipe: a ``Recipe`` with teachers that ``recipe`` made, whose views do not depend on
+            its seed: it has a ``data_seed``.
+        folder: ``pathlib.Path``. Where the runs keep teachers and targets, in folders of their own
+            for each kind of views.
+        data_dir: as for ``finetune``.
+
+    Returns:
+        The ``Recipe`` that trains from the targets.
+
+    Raises:
+        UserError: as ``keras_deit.label``.
+    """
+    prepare(task_recipe, folder, data_dir)
+    base = dataclasses.replace(task_recipe, seed=task_recipe.data_seed)
+    teachers = folder / "teachers" / _key([getattr(base, name) for name in FIELDS_OF_STUDENT])
+    base = _with_finetuned_teachers(task, base, teachers, data_dir)
+
+    views = [getattr(base, name) for name in FIELDS_OF_TARGETS]
+    targets = folder / "targets" / _key([*views, base.teacher, preprocessing(base)])
+    kd.label(base, targets, data_dir)
+    return dataclasses.replace(task_recipe, targets=str(targets), teacher=())
 
 
 def prepare(task_recipe, workdir, data_dir=None):
@@ -242,12 +277,28 @@ def _note(task, model):
     return "; ".join([*parts, "the rest as for ImageNet (Table 9)"]) + "."
 
 
-def _finetune_teacher(task, student_recipe, workdir, data_dir):
-    """Fine-tunes the published model that a student's recipe names as its teacher."""
-    shared = {name: getattr(student_recipe, name) for name in FIELDS_OF_STUDENT}
-    teacher_recipe = dataclasses.replace(recipe(task, student_recipe.teacher), **shared)
+def _with_finetuned_teachers(task, student_recipe, folder, data_dir, finished=False):
+    """The recipe with its published teachers fine-tuned on the task, each in a folder of its name.
 
-    kd.train(teacher_recipe, workdir, data_dir)
+    A teacher must know the task's classes, which a published one does not. A file is used as it
+    is, and ``keras_deit.train`` trains a teacher that is a recipe.
+    """
+    shared = {name: getattr(student_recipe, name) for name in FIELDS_OF_STUDENT}
+    teachers = []
+    for name in student_recipe.teacher:
+        if name not in kd.VARIANTS:
+            teachers.append(name)
+            continue
+        workdir = folder / name
+        if not finished:
+            kd.train(dataclasses.replace(recipe(task, name), **shared), workdir, data_dir)
+        teachers.append(str(workdir / "last.keras"))
+    return dataclasses.replace(student_recipe, teacher=tuple(teachers))
+
+
+def _key(values):
+    """A short name for values that JSON can hold, or ``repr`` tells apart."""
+    return f"{zlib.crc32(json.dumps(values, default=repr).encode()):08x}"
 
 
 def _save_start(model, path):

@@ -1,6 +1,7 @@
 """Sweeps: several tasks, models and seeds, one run after another, and a table of the results."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import re
@@ -18,7 +19,7 @@ from keras_deit.utils.files import atomic_write_text, locked
 from keras_deit.utils.paths import expand_home
 from keras_deit.weights.sources import identity
 from transfer import results
-from transfer.finetuning import finetune_recipe, recipe
+from transfer.finetuning import finetune_recipe, recipe, with_targets
 from transfer.probe import METHODS, probe_recipe
 from transfer.tasks import TASKS, Task, find
 
@@ -55,7 +56,7 @@ class Run:
         }
 
 
-def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir=None):
+def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir=None, label=False):
     """Fine-tunes every model on every task with every seed, or probes its features.
 
     Finished runs in ``workdir`` are not repeated, and a failed run does not stop the others. Calls
@@ -76,6 +77,10 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
             overrides have another. Default 1.
         probing: bool. Whether to score frozen features instead of fine-tuning. Default False.
         data_dir: str or path. Where TFDS keeps its datasets. Default None, TFDS' own folder.
+        label: bool. Whether the teachers are fine-tuned on each task once, and label its images
+            once for all seeds and students, which train from these targets (``keras_deit.label``).
+            All seeds then see the same images in the same order: they differ in the initial
+            weights. Default False.
 
     Returns:
         A list of dicts, the rows of ``results.csv``, those of earlier calls first.
@@ -86,9 +91,9 @@ def sweep(tasks, models, workdir, overrides=(), seeds=1, probing=False, data_dir
     """
     workdir = pathlib.Path(expand_home(workdir))
     models = expand_home(list(models))
-    runs = _plan(tasks, models, workdir, overrides, seeds)
+    runs = _plan(tasks, models, workdir, overrides, seeds, label)
     rows = _read_results(workdir)
-    work = _probe if probing else _finetune
+    work = _probe if probing else functools.partial(_finetune, label=label)
 
     failures = []
     for number, run in enumerate(runs, 1):
@@ -123,7 +128,7 @@ def folder_name(name):
     return f"{words}-{number:08x}"
 
 
-def _plan(tasks, models, workdir, overrides, seeds):
+def _plan(tasks, models, workdir, overrides, seeds, label):
     """The runs, in order. Raises UserError if a name or override is wrong."""
     tasks_by_name = {}
     for name in tasks:
@@ -137,7 +142,14 @@ def _plan(tasks, models, workdir, overrides, seeds):
             for seed in range(task_recipe.seed, task_recipe.seed + seeds):
                 # Each seed sees other training images, unless the user chose some.
                 seeded = {"seed": seed}
-                if not any(setting.startswith("subset=") for setting in overrides):
+                if label:
+                    if not task_recipe.teacher:
+                        raise kd.UserError(
+                            "labeling without a teacher: expected --set=teacher=<name or file> and"
+                            " --set=distillation=hard or soft"
+                        )
+                    seeded["data_seed"] = task_recipe.seed
+                elif not any(setting.startswith("subset=") for setting in overrides):
                     seeded["subset"] = seed
 
                 folder = workdir / folder_name(task_name) / folder_name(model) / str(seed)
@@ -156,8 +168,11 @@ def _new_rows(run, work, data_dir):
         return [run.row(error=_error_line(error, run.workdir))]
 
 
-def _finetune(run, data_dir):
-    finetune_recipe(run.task, run.recipe, run.workdir, data_dir)
+def _finetune(run, data_dir, label):
+    run_recipe = run.recipe
+    if label:
+        run_recipe = with_targets(run.task, run_recipe, run.workdir.parents[1], data_dir)
+    finetune_recipe(run.task, run_recipe, run.workdir, data_dir)
 
     scores = json.loads((run.workdir / "scores.json").read_text())["last"]
     by_head = {head: values and values[run.task.metric] for head, values in scores.items()}

@@ -1,7 +1,6 @@
 """``Recipe``, the settings of a training run, and ``override``, which changes them from text."""
 
 import dataclasses
-import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,6 +70,8 @@ class Recipe:
     rand_augment: bool = True  # RandAugment, rand-m9-mstd0.5-inc1
     erasing: Fraction = 0.25  # probability of random erasing
     repeats: PositiveInt = 3  # repeated augmentation: views of an image in a batch
+    target_epochs: NonNegativeInt = 0  # epochs of views, seen in turn; 0: every epoch has its own
+    data_seed: NonNegativeInt | None = None  # of the order and the views; None: seed
     mix_group: NonNegativeInt = 64  # images with one choice and one lambda; 0: the whole batch
     mixup: NonNegativeFloat = 0.8  # alpha of lambda's beta distribution; 0: no mixup
     cutmix: NonNegativeFloat = 1.0  # likewise; if both are on, each group gets one of them
@@ -102,7 +103,9 @@ class Recipe:
     ema: Rate = 0.0  # decay of a moving average of the weights, saved beside them; 0: none
 
     # distillation
-    teacher: str | None = None  # another recipe, a published model or a file
+    # Other recipes, published models or files. Several are averaged (soft) or vote (hard).
+    teacher: tuple[str, ...] = ()
+    targets: str | None = None  # folder of what a teacher gave, from kd.label; no teacher is loaded
     distillation: Literal["none", "soft", "hard", "label"] = "none"  # label: two heads, no teacher
     token: bool = True  # whether a distillation token learns from the teacher, or the class head
     alpha: Fraction = 0.5  # weight of the teacher's loss; the label's has the rest
@@ -119,7 +122,11 @@ class Recipe:
     keep: PositiveInt = 2  # newest checkpoints; older ones are deleted
 
     def __post_init__(self):
-        for field in ("dataset", "start", "teacher"):  # which may be files and folders
+        # One teacher needs no tuple. A str would be taken for one of its letters.
+        if isinstance(self.teacher, str):
+            object.__setattr__(self, "teacher", (self.teacher,))
+
+        for field in ("dataset", "start", "teacher", "targets"):  # which may be files and folders
             object.__setattr__(self, field, expand_home(getattr(self, field)))
         _check_ranges(self)
         _check_combinations(self)
@@ -131,7 +138,7 @@ def override(recipe, settings):
     Args:
         recipe: a ``Recipe``; it stays as it is.
         settings: iterable of str, "field=value". The value is written as its field's type: tuples
-            with commas, None as "none", booleans as true or false.
+            with commas, None and the empty tuple as "none", booleans as true or false.
 
     Returns:
         A new ``Recipe``.
@@ -167,6 +174,10 @@ def _field_types():
 
 def _parse(field, text, kind):
     """The value of type ``kind`` that ``text`` stands for."""
+    kind, is_optional = _without_none(kind)
+    if is_optional and text == "none":
+        return None
+
     if typing.get_origin(kind) is Annotated:
         number, bounds = typing.get_args(kind)
         try:
@@ -183,16 +194,21 @@ def _parse(field, text, kind):
         return choices[text]
 
     if typing.get_origin(kind) is tuple:
-        return tuple(filter(None, text.split(",")))
-    if isinstance(kind, types.UnionType) and text == "none":  # "str | None"
-        return None
+        return () if text == "none" else tuple(filter(None, text.split(",")))
     return text
+
+
+def _without_none(kind):
+    """(X, True) of the type ``X | None``, and (X, False) of any other X."""
+    kinds = typing.get_args(kind)
+    return (kinds[0], True) if type(None) in kinds else (kind, False)
 
 
 def _check_ranges(recipe):
     for field, kind in _field_types().items():
-        if typing.get_origin(kind) is Annotated:
-            value = getattr(recipe, field)
+        kind, _ = _without_none(kind)
+        value = getattr(recipe, field)
+        if typing.get_origin(kind) is Annotated and value is not None:
             _, bounds = typing.get_args(kind)
             if not bounds.allow(value):
                 raise UserError(f"{field}={value}: expected {bounds.expected}")
@@ -206,11 +222,13 @@ def _check_combinations(recipe):
                 f"batch_size={recipe.batch_size}: expected a multiple of {divisor}={size}"
             )
 
-    needs_teacher = recipe.distillation in ("soft", "hard")
-    if needs_teacher != (recipe.teacher is not None):
+    has_teacher = bool(recipe.teacher or recipe.targets)
+    if has_teacher != (recipe.distillation in ("soft", "hard")):
+        names = ",".join(recipe.teacher) or "none"
+        targets = f" and targets={recipe.targets}" * bool(recipe.targets)
         raise UserError(
-            f"teacher={recipe.teacher} with distillation={recipe.distillation}: expected a teacher"
-            " with soft or hard, and teacher=none with none or label"
+            f"teacher={names}{targets} with distillation={recipe.distillation}: expected a teacher"
+            " or targets with soft or hard, and none with none or label"
         )
 
     if recipe.start is None and recipe.variant is None:

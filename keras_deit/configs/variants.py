@@ -273,4 +273,13 @@ VARIANTS = {
         image_size=8,
         num_classes=10,
     ),
+    "regnety_digits_small": RegNetYVariant(
+        stem=16,
+        depths=(1, 1),
+        widths=(16, 32),
+        group_width=8,
+        params=8_306,
+        image_size=8,
+        num_classes=10,
+    ),
 }

@@ -12,6 +12,7 @@ from keras_deit.configs.preprocessing import IMAGENET
 from keras_deit.data import datasets
 from keras_deit.data.reading import UnreadableImages, try_read
 from keras_deit.data.samples import Samples
+from keras_deit.data.stored_targets import StoredTargets
 from keras_deit.data.streaming import EpochCursor, aligned_empty, parallel_map
 from keras_deit.data.transforms import check_crop, evaluation_view
 from keras_deit.utils.errors import UserError
@@ -50,12 +51,13 @@ def train(
 
     Returns:
         ``Batches``, a ``tf.data.Dataset`` with ``info``: images (batch, height, width, 3),
-        normalized, and labels (batch, num_classes), smoothed and mixed. Images that do not fill a
-        last batch are not seen in that epoch.
+        normalized, and labels (batch, num_classes), smoothed and mixed; of a recipe with
+        ``targets``, a dict of "labels" and "targets", the teacher's logits (batch, num_classes).
+        Images that do not fill a last batch are not seen in that epoch.
 
     Raises:
         UserError: the dataset is not there, has one class, or has too many unreadable images; the
-            batch does not divide by the processes.
+            batch does not divide by the processes; the targets are not of these images.
 
     Example:
         >>> import keras_deit as kd
@@ -74,6 +76,7 @@ def train(
     from keras_deit.data.batches import Batches, BatchInfo
 
     samples = Samples(recipe, data_dir, preprocessing)
+    targets = StoredTargets(recipe.targets, samples) if recipe.targets else None
     process_index, process_count = process
     groups = _groups_per_process(samples, process_count)
 
@@ -92,13 +95,17 @@ def train(
     def make_group(position):
         epoch, number = divmod(position, groups_per_epoch)
         step, group = divmod(number, groups)
-        return samples.make_group(epoch, step, process_index * groups + group)
+        group += process_index * groups
+        arrays = samples.make_group(epoch, step, group)
+        if targets is None:
+            return arrays
 
-    def join_groups(positions, images, labels):
+        rows = slice(group * samples.group_size, (group + 1) * samples.group_size)
+        return *arrays, targets.logits(samples.epoch_of_views(epoch), step, rows)
+
+    def join_groups(positions, *arrays):
         rows = groups * samples.group_size
-        images = tf.reshape(images, (rows, *images.shape[2:]))
-        labels = tf.reshape(labels, (rows, *labels.shape[2:]))
-        return positions[-1], images, labels
+        return positions[-1], *(tf.reshape(x, (rows, *x.shape[2:])) for x in arrays)
 
     # Nothing after ``hand_out`` may read ahead: it notes what the consumer took.
     cursor = EpochCursor(first_epoch, first_step * groups, groups_per_epoch)
@@ -106,9 +113,14 @@ def train(
         (samples.group_size, *samples.image_shape),
         (samples.group_size, info.num_classes),
     )
+    if targets is not None:
+        shapes += ((samples.group_size, info.num_classes),)
+
     dataset = parallel_map(cursor.positions(), make_group, shapes, workers, info.errors)
     dataset = dataset.batch(groups, drop_remainder=True).map(join_groups)
     dataset = dataset.prefetch(2).map(cursor.hand_out)
+    if targets is not None:
+        dataset = dataset.map(lambda x, y, target: (x, {"labels": y, "targets": target}))
     if not first_step:  # else the first pass is shorter than the others
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(info.steps))
     return Batches(dataset, info)

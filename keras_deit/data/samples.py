@@ -1,5 +1,7 @@
 """Training samples: each a pure function of recipe, epoch and position."""
 
+import dataclasses
+
 import numpy as np
 
 from keras_deit.configs.preprocessing import IMAGENET
@@ -10,8 +12,15 @@ from keras_deit.data.seeding import MIX, SUBSET, VIEW, epoch_order, generator
 from keras_deit.data.streaming import aligned_empty
 from keras_deit.data.transforms import training_view
 from keras_deit.utils.errors import UserError
+from keras_deit.utils.paths import FOLDER
 
 REPEATED = 256  # with repeated augmentation an epoch is a multiple of so many samples
+
+# The fields of a recipe that its views depend on, beside those of its batches and its seed.
+VIEW_FIELDS = (
+    *("train_split", "train_fraction", "subset", "passes", "image_size", "crop", "pad", "flip"),
+    *("rand_augment", "erasing", "repeats", "mixup", "cutmix"),
+)
 
 
 class Samples:
@@ -28,6 +37,7 @@ class Samples:
         indices: int array of its images that are used.
         batch_size, group_size: ints. Images in a batch and in a group.
         steps: int. Batches in an epoch.
+        seed: int. That of the order and the views.
         image_shape: (height, width, 3) of a view.
         unreadable: ``UnreadableImages``. Each is replaced by the next image that can be read.
     """
@@ -35,8 +45,9 @@ class Samples:
     def __init__(self, recipe, data_dir=None, preprocessing=IMAGENET):
         self.recipe = recipe
         self.preprocessing = preprocessing
-        upright = recipe.upright or preprocessing.upright
-        self.dataset = datasets.load(recipe.dataset, recipe.train_split, data_dir, upright)
+        self.seed = recipe.seed if recipe.data_seed is None else recipe.data_seed
+        self.upright = recipe.upright or preprocessing.upright
+        self.dataset = datasets.load(recipe.dataset, recipe.train_split, data_dir, self.upright)
         if self.dataset.num_classes < 2:
             raise UserError(f"{recipe.dataset} has one class: expected at least two")
 
@@ -58,6 +69,24 @@ class Samples:
         first_view, _ = self.make_view(0, int(self.indices[0]), 0)
         self.image_shape = first_view.shape
 
+    @property
+    def fields(self):
+        """A dict of JSON values: the settings that the views depend on."""
+        recipe = self.recipe
+        return {
+            # A folder is known by its content: it may be elsewhere on another machine.
+            "dataset": "folder" if recipe.dataset.startswith(FOLDER) else recipe.dataset,
+            **{name: getattr(recipe, name) for name in VIEW_FIELDS},
+            "batch_size": self.batch_size,
+            "mix_group": self.group_size,
+            "seed": self.seed,
+            "preprocessing": {**dataclasses.asdict(self.preprocessing), "upright": self.upright},
+        }
+
+    def epoch_of_views(self, epoch):
+        """The epoch whose views an epoch shows: itself, unless a few are seen in turn."""
+        return epoch % self.recipe.target_epochs if self.recipe.target_epochs else epoch
+
     def make_group(self, epoch, step, group):
         """One group of a batch.
 
@@ -69,13 +98,14 @@ class Samples:
             (group_size, num_classes), smoothed; both mixed.
         """
         recipe = self.recipe
+        epoch = self.epoch_of_views(epoch)
         group_count = self.batch_size // self.group_size
 
         # Each sample's position in the epoch, then its image, and how often the epoch showed that
         # image before.
         positions = step * self.batch_size + group + group_count * np.arange(self.group_size)
         draws, repeats = np.divmod(positions, recipe.repeats)
-        order = epoch_order(recipe.seed, epoch, len(self.indices), recipe.passes)
+        order = epoch_order(self.seed, epoch, len(self.indices), recipe.passes)
         indices = self.indices[order[draws]]
         views_before = draws // len(self.indices) * recipe.repeats + repeats
 
@@ -86,7 +116,7 @@ class Samples:
             _, labels[row] = self.make_view(epoch, index, view, out=images[row])
 
         labels = smooth(labels, self.dataset.num_classes, recipe.label_smoothing)
-        rng = generator(recipe.seed, epoch, MIX, step * group_count + group, self.batch_size)
+        rng = generator(self.seed, epoch, MIX, step * group_count + group, self.batch_size)
         return mix(images, labels, recipe.mixup, recipe.cutmix, rng)
 
     def make_view(self, epoch, index, view, out=None):
@@ -104,7 +134,7 @@ class Samples:
         recipe = self.recipe
         image, label, index = self._read(index)
 
-        rng = generator(recipe.seed, epoch, VIEW, index, view)
+        rng = generator(self.seed, epoch, VIEW, index, view)
         augmented = training_view(
             image,
             (recipe.image_size, recipe.image_size),

@@ -52,7 +52,7 @@ class EpochCursor:
     def hand_out(self, position, *batch):
         """Returns ``batch``, and notes that the consumer has everything up to ``position``.
 
-        Map it over (last position of the batch, images, labels), after everything that makes
+        Map it over (last position of the batch, *arrays), after everything that makes
         batches ahead of time.
         """
         import tensorflow as tf
@@ -72,7 +72,7 @@ def parallel_map(positions, make, shapes, workers, errors, ahead=None):
 
     Args:
         positions: a ``tf.data.Dataset`` of int64 scalars.
-        make: a function of an int to (images, labels), float32 arrays.
+        make: a function of an int to a tuple of float32 arrays, such as (images, labels).
         shapes: their shapes.
         workers: int. The number of threads, 0 for the caller's own. Default: one per core.
         errors: list. Gets the UserErrors that ``make`` raises.
@@ -80,7 +80,7 @@ def parallel_map(positions, make, shapes, workers, errors, ahead=None):
             threads. Default: two per thread.
 
     Returns:
-        A ``tf.data.Dataset`` of (position, images, labels).
+        A ``tf.data.Dataset`` of (position, *arrays).
     """
     import tensorflow as tf
 
@@ -94,7 +94,7 @@ def parallel_map(positions, make, shapes, workers, errors, ahead=None):
 
     def load(position):
         arrays = tf.numpy_function(
-            make_arrays, (position,), (tf.float32, tf.float32), stateful=False
+            make_arrays, (position,), [tf.float32] * len(shapes), stateful=False
         )
         return position, *map(tf.ensure_shape, arrays, shapes)
 

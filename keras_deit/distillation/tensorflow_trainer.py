@@ -125,14 +125,13 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         if self.accumulate == 1:
             return self._micro_batch_gradients(images, labels, weights, batch_images)
 
-        batch = [x for x in (images, labels, weights) if x is not None]
-        micro_batches = [self._micro_batches(x) for x in batch]
+        micro_batches = tf.nest.map_structure(self._micro_batches, (images, labels, weights))
 
         def add(index, sums):
-            images, labels, *weights = [x[index] for x in micro_batches]
-            gradients = self._micro_batch_gradients(
-                images, labels, weights[0] if weights else None, batch_images
+            micro_batch = tf.nest.map_structure(
+                lambda x: None if x is None else x[index], micro_batches
             )
+            gradients = self._micro_batch_gradients(*micro_batch, batch_images)
             return index + 1, [x + y for x, y in zip(sums, gradients, strict=True)]
 
         zeros = [tf.zeros_like(variable) for variable in self.trainable_weights]
@@ -177,7 +176,9 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         return train_function
 
     def _micro_batches(self, x):
-        """(batch, ...) to (accumulate, batch // accumulate, ...)."""
+        """(batch, ...) to (accumulate, batch // accumulate, ...); None stays None."""
+        if x is None:
+            return None
         return tf.reshape(x, (self.accumulate, -1, *x.shape[1:]))
 
     def _micro_batch_gradients(self, images, labels, weights, batch_images):

@@ -59,4 +59,6 @@ class TorchTrainer:
 
         size = rows // self.accumulate
         for start in range(0, rows, size):
-            yield tuple(x if x is None else x[start : start + size] for x in batch)
+            yield keras.tree.map_structure(
+                lambda x, start=start: x if x is None else x[start : start + size], batch
+            )

@@ -7,7 +7,7 @@ import inspect
 import keras
 
 from keras_deit.distillation.batch_sizes import batch_sizes
-from keras_deit.distillation.losses import WEIGHTED_MEAN, image_count
+from keras_deit.distillation.losses import WEIGHTED_MEAN, class_labels, image_count
 from keras_deit.distribution import replicas
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.keras_private import OptimizerHooks, TrainerHooks
@@ -140,7 +140,7 @@ class DistillationTrainer(BackendTrainer, TrainerHooks):
 
         Args:
             images: float32 (batch, height, width, 3).
-            labels: as the model's loss expects them.
+            labels: as the model's loss expects them; or a dict of those and a teacher's "targets".
             weights: None, or sample weights (batch,).
             training: bool. Whether this is a training step; evaluation does not distill.
 
@@ -177,6 +177,14 @@ class DistillationTrainer(BackendTrainer, TrainerHooks):
         self._mean_loss.update_state(loss, sample_weight=count)
         self.compute_metrics(images, labels, fused, weights)
         return loss
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Keras' own, of labels that may have a teacher's targets beside them."""
+        return super().compute_loss(x, class_labels(y), y_pred, sample_weight, training=training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Keras' own, of labels that may have a teacher's targets beside them."""
+        return super().compute_metrics(x, class_labels(y), y_pred, sample_weight)
 
     def _loss_weight(self, images, weights):
         """The weight of a batch's loss in an epoch's mean: the sum of its sample weights if its own

@@ -12,7 +12,7 @@ from keras_deit.utils.gradients import without_gradients
 from keras_deit.utils.validation import gives_fused_logits
 
 
-def predictor(model, heads=None):
+def predictor(model, heads=None, variables=None, jit_compile=False):
     """Makes a model's inference a function, compiled with TensorFlow or JAX, eager with PyTorch.
 
     Args:
@@ -20,6 +20,8 @@ def predictor(model, heads=None):
         heads: a function from a tensor of images to a list of tensors (images, ...). Default: the
             logits of each of the model's heads; of a model without ``logits``, or one that
             overrides ``call``, what its call gives.
+        variables: list of those that ``heads`` reads. Default: the model's.
+        jit_compile: bool. Whether XLA compiles it on TensorFlow too, as on JAX. Default False.
 
     Returns:
         A function from an array of images, float32 (count, height, width, 3), to the list of
@@ -54,15 +56,16 @@ def predictor(model, heads=None):
         return [outputs]
 
     heads = heads or logits
+    variables = model.variables if variables is None else variables
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        return _tensorflow_predictor(model, heads)
+        return _tensorflow_predictor(model, heads, jit_compile)
     if backend == "jax":
-        return _jax_predictor(model, heads)
+        return _jax_predictor(variables, heads)
     return _eager_predictor(heads)
 
 
-def _tensorflow_predictor(model, heads):
+def _tensorflow_predictor(model, heads, jit_compile):
     import tensorflow as tf
 
     strategy = model.distribute_strategy
@@ -87,7 +90,12 @@ def _tensorflow_predictor(model, heads):
         signature = [tf.TensorSpec((None, *image_shape), dtype)] * replicas
         function = heads if replicas == 1 else on_replicas
         # Without autograph, as in Keras' own predict: converting the code takes a second.
-        return tf.function(function, input_signature=signature, autograph=False)
+        return tf.function(
+            function,
+            input_signature=signature,
+            autograph=False,
+            jit_compile=jit_compile and replicas == 1,
+        )
 
     # A TPU compiles for each batch size, so its batches are all padded to the largest one.
     pads_batches = isinstance(strategy, tf.distribute.TPUStrategy)
@@ -106,11 +114,11 @@ def _tensorflow_predictor(model, heads):
     return predict
 
 
-def _jax_predictor(model, heads):
+def _jax_predictor(variables, heads):
     import jax
 
     # Each process evaluates different images, so its devices are a separate mesh.
-    devices = model.variables[0].value.sharding.addressable_devices
+    devices = variables[0].value.sharding.addressable_devices
     devices = sorted(devices, key=lambda device: device.id)
     mesh = jax.sharding.Mesh(np.array(devices), ("batch",))
     replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
@@ -118,7 +126,7 @@ def _jax_predictor(model, heads):
 
     @jax.jit
     def compiled(values, images):
-        with keras.StatelessScope(state_mapping=zip(model.variables, values, strict=True)):
+        with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
             return heads(images)
 
     def local_value(variable):
@@ -134,7 +142,7 @@ def _jax_predictor(model, heads):
         largest = max(largest, count)
 
         padded = jax.device_put(_pad(images, largest, len(devices)), split_by_image)
-        outputs = compiled([local_value(variable) for variable in model.variables], padded)
+        outputs = compiled([local_value(variable) for variable in variables], padded)
         return [np.asarray(head)[:count] for head in outputs]
 
     return predict

@@ -25,7 +25,6 @@ from keras_deit.utils.progress import progress_bar
 
 SCORES = (*HEADS, "fused")
 COLUMNS = ("method", "seed", *SCORES)
-TEACHER = "teacher"  # the method whose runs teach the others
 MAX_PROCESSES = 4
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -36,8 +35,8 @@ def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
     Finished runs are not repeated. Progress is that of all runs together.
 
     Args:
-        methods: dict. Recipes by method name. The model of "teacher" teaches the methods that have
-            a teacher, with the same seed.
+        methods: dict. Recipes by method name. A recipe's teacher is the name of another method,
+            whose model of the same seed teaches it.
         seeds: iterable of int. Seeds of the initial weights, the order and the augmentation; the
             training images are the same with all of them.
         workdir: str or path. It holds a workdir for each run, ``<method>-<seed>``.
@@ -135,11 +134,9 @@ def run_folder(workdir, method, seed):
 
 
 def _seed_recipe(recipe, seed, workdir):
-    """The recipe of a run: with its seed, and the teacher of that seed if it has one."""
-    fields = {"seed": seed}
-    if recipe.teacher is not None:
-        fields["teacher"] = str(run_folder(workdir, TEACHER, seed) / "last.keras")
-    return dataclasses.replace(recipe, **fields)
+    """The recipe of a run: with its seed, and the teachers of that seed."""
+    teacher = tuple(str(run_folder(workdir, name, seed) / "last.keras") for name in recipe.teacher)
+    return dataclasses.replace(recipe, seed=seed, teacher=teacher)
 
 
 def _train_all(runs, pool, workdir, data_dir, split):
@@ -154,7 +151,7 @@ def _train_all(runs, pool, workdir, data_dir, split):
     for has_teacher in (False, True):
         futures = {}
         for (seed, method), recipe in runs.items():
-            if (recipe.teacher is not None) == has_teacher:
+            if bool(recipe.teacher) == has_teacher:
                 folder = run_folder(workdir, method, seed)
                 futures[pool.submit(_train_one, recipe, folder, data_dir, split)] = seed, method
 

@@ -135,10 +135,10 @@ def compile_step(recipe, devices):
     """The ``Cost`` of a recipe's training step, compiled by XLA for ``devices``.
 
     Each device has its fraction of the batch and a copy of the state. Nothing is trained, and the
-    teacher has random weights.
+    teachers have random weights.
 
     Args:
-        recipe: a ``Recipe`` whose teacher is a variant or a recipe. Its batch is that of all
+        recipe: a ``Recipe`` whose teachers are variants or recipes. Its batch is that of all
             devices.
         devices: list of JAX devices, of this host or of a topology.
 
@@ -149,11 +149,11 @@ def compile_step(recipe, devices):
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-    teacher_recipe = RECIPES.get(recipe.teacher)
+    variants = [RECIPES[name].variant if name in RECIPES else name for name in recipe.teacher]
     with from_recipe.precision(recipe):
-        teacher = build(teacher_recipe.variant if teacher_recipe else recipe.teacher)
-    class_names = teacher.class_labels
-    model = from_recipe.build(recipe, class_names, steps_per_epoch=1, teacher=teacher)
+        teachers = [build(variant) for variant in variants]
+    class_names = teachers[0].class_labels
+    model = from_recipe.build(recipe, class_names, steps_per_epoch=1, teachers=teachers)
 
     mesh = Mesh(devices, "batch")
     replicated = NamedSharding(mesh, PartitionSpec())

@@ -16,6 +16,7 @@ import time
 from keras_deit.utils.errors import UserError
 
 CLASSES = 1000
+TEACHER = "regnety_160"
 DROP_PATH = 0.1
 
 
@@ -26,11 +27,15 @@ class Settings:
     Args:
         library: str. A key of ``LIBRARIES``.
         variant: str. A published DeiT, a row of ``VARIANTS``.
-        mode: str. "inference" or "training": of both heads on labels, without a teacher.
+        mode: str. "inference" or "training".
         precision: str. "float32" or "bfloat16". Training keeps its variables in float32.
         compiler: str. "graph" or "xla" with TensorFlow, "auto" for what a recipe would choose,
             "eager" or "compile" with PyTorch. Default "auto".
         batch: int. Images in a step. Default 16.
+        teacher: str. What training learns from beside labels: "none", so that both heads learn
+            labels; "live", the decisions of a RegNetY-16GF that sees the images in each step; or
+            "stored", decisions that come with the images, as ``keras_deit.label`` stores them.
+            Default "none".
     """
 
     library: str
@@ -39,6 +44,7 @@ class Settings:
     precision: str
     compiler: str = "auto"
     batch: int = 16
+    teacher: str = "none"
 
 
 def main(text):
@@ -90,25 +96,47 @@ def _keras_deit(settings):
         predict = predictor(model)
         return _repeated(lambda: predict(images))
 
+    distillation = None
+    if settings.teacher == "live":
+        distillation = Distillation(build(TEACHER))
+    elif settings.teacher == "stored":
+        distillation = Distillation(kind="hard")
+    elif model.distilled:
+        distillation = Distillation(kind="label")
+
     recipe = dataclasses.replace(RECIPES["deit_small"], variant=settings.variant)
     model.compile(
         optimizer(recipe, steps_per_epoch=1000),
         loss(recipe),
-        distillation=Distillation(None, kind="label") if model.distilled else None,
+        distillation=distillation,
         jit_compile={"graph": False, "xla": True, "auto": "auto"}[settings.compiler],
     )
-    return lambda steps: model.fit(
-        _dataset(images, labels), steps_per_epoch=steps, epochs=1, verbose=0
-    )
+    batches = _dataset(images, labels, settings.teacher == "stored")
+    return lambda steps: model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
 
 
-def _dataset(images, labels):
+def _dataset(images, labels, with_targets):
     import tensorflow as tf
+
+    from keras_deit.data.targets import decode, encode
+
+    dataset = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    if with_targets:
+        stored = encode(labels, "hard", top_k=1)
+
+        def read():
+            return decode(stored, CLASSES)
+
+        def add_targets(images, labels):
+            targets = tf.ensure_shape(tf.numpy_function(read, (), tf.float32), labels.shape)
+            return images, {"labels": labels, "targets": targets}
+
+        dataset = dataset.map(add_targets)
 
     options = tf.data.Options()
     # The autotuner would wait at the end of each pass for as long as the pass took.
     options.autotune.enabled = False
-    return tf.data.Dataset.from_tensors((images, labels)).repeat().with_options(options)
+    return dataset.with_options(options)
 
 
 def import_timm():
@@ -136,7 +164,9 @@ def import_timm():
 def _timm(settings):
     """timm, as its ``train.py`` and ``validate.py`` use it."""
     timm = import_timm()
-    return _pytorch(settings, timm.create_model(settings.variant, drop_path_rate=DROP_PATH))
+    model = timm.create_model(settings.variant, drop_path_rate=DROP_PATH)
+    teacher = timm.create_model(TEACHER) if settings.teacher == "live" else None
+    return _pytorch(settings, model, teacher)
 
 
 def _transformers(settings):
@@ -173,7 +203,7 @@ def _transformers(settings):
     return _pytorch(settings, Logits())
 
 
-def _pytorch(settings, model):
+def _pytorch(settings, model, teacher=None):
     import torch
 
     from keras_deit.configs.variants import VARIANTS
@@ -206,12 +236,26 @@ def _pytorch(settings, model):
         model.set_distilled_training(True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     mixed = torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bfloat16")
+    if teacher is not None:
+        teacher = teacher.to(device).eval()
+
+    def targets():
+        """What the last head learns: the teacher's decisions, or the labels."""
+        if teacher is None:
+            return labels
+        with torch.no_grad():
+            return teacher(images).argmax(dim=1)
 
     def train():
         with mixed:
+            last = targets()
             heads = compiled(images)
             heads = heads if isinstance(heads, tuple) else (heads,)
-            losses = [torch.nn.functional.cross_entropy(head.float(), labels) for head in heads]
+            goals = [labels, last][-len(heads) :]
+            losses = [
+                torch.nn.functional.cross_entropy(head.float(), goal)
+                for head, goal in zip(heads, goals, strict=True)
+            ]
             loss = sum(losses) / len(losses)
         loss.backward()
         optimizer.step()

@@ -18,6 +18,8 @@ from keras_deit.utils import logs, tables
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write_json, atomic_write_text
 
+STUDENT = "deit_tiny_distilled_patch16_224"
+TEACHERS = {"no teacher": "none", "stored targets": "stored", "live teacher": "live"}
 VARIANT = "deit_small_distilled_patch16_224"
 ROUNDS = 5
 ROUND_SECONDS = 8.0  # so many steps are a round that the slowest contender takes about this long
@@ -91,6 +93,52 @@ def model(variant=VARIANT, batch=16, rounds=ROUNDS, output=None, only=()):
         _write(pathlib.Path(output), text, results)
 
 
+def distillation(variant=STUDENT, batch=8, rounds=ROUNDS, output=None):
+    """Prints images per second of training without a teacher, with stored targets, and with a live
+    RegNetY-16GF, in float32, taken in turn as in ``model``.
+
+    Args:
+        variant: str. A published distilled DeiT. Default "deit_tiny_distilled_patch16_224".
+        batch: int. Images in a step. Default 8.
+        rounds: int. Default 5.
+        output: str, path or None. A folder for ``distillation.md`` and ``distillation.json``.
+
+    Raises:
+        UserError: one of the processes fails.
+    """
+    settings = {
+        f"keras_deit tensorflow, {title}": Settings(
+            "keras_deit", variant, "training", "float32", batch=batch, teacher=teacher
+        )
+        for title, teacher in TEACHERS.items()
+    }
+    if importlib.util.find_spec("timm") is not None:
+        settings["timm, live teacher"] = Settings(
+            "timm", variant, "training", "float32", "eager", batch, teacher="live"
+        )
+    contenders = _compare(settings, rounds)
+
+    plain, _, live, *_ = contenders
+    header = ["", "im/s", "over no teacher", "over our live teacher", "peak memory"]
+    rows = [
+        [
+            contender.name,
+            f"{contender.images_per_second:.2f}",
+            _ratio_text(contender, plain),
+            _ratio_text(contender, live),
+            f"{contender.peak:.2f} GiB",
+        ]
+        for contender in contenders
+    ]
+    text = f"{variant}, {batch} images a step, float32, {os.cpu_count()} cores"
+    text = f"{text}\n\n{tables.markdown(header, rows)}"
+    print(text)
+    if output is not None:
+        folder = pathlib.Path(output)
+        atomic_write_text(folder / "distillation.md", f"{text}\n")
+        atomic_write_json(folder / "distillation.json", _figures(contenders))
+
+
 def _names():
     """What can be measured here: "keras_deit tensorflow auto", "timm eager" ..."""
     names = []
@@ -136,7 +184,7 @@ def _start(name, settings):
     """A contender after its first step; None if its library has no such mode."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if settings.library == "keras_deit":
-        environment["KERAS_BACKEND"] = name.split()[1]
+        environment["KERAS_BACKEND"] = name.split()[1].strip(",")
     process = subprocess.Popen(
         [sys.executable, "-m", "keras_deit.tools.contenders", json.dumps(vars(settings))],
         stdin=subprocess.PIPE,
@@ -211,8 +259,13 @@ def _ratio(contender, contenders):
     if not baseline:
         return "-"
 
-    ratios = np.divide(baseline[0].step_seconds, contender.step_seconds)
-    median = contender.images_per_second / baseline[0].images_per_second
+    return _ratio_text(contender, baseline[0])
+
+
+def _ratio_text(contender, baseline):
+    """The ratio of two medians, and the lowest and highest ratio of a round."""
+    ratios = np.divide(baseline.step_seconds, contender.step_seconds)
+    median = contender.images_per_second / baseline.images_per_second
     return f"{median:.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
 
 
@@ -250,7 +303,13 @@ def matrix_rate(precision):
 def _write(folder, text, contenders):
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write_text(folder / "model.md", f"{text}\n")
-    rows = [
+    atomic_write_json(folder / "model.json", _figures(contenders))
+    _plot(contenders, folder / "model.png")
+
+
+def _figures(contenders):
+    """What was measured, as JSON holds it."""
+    return [
         {
             **vars(contender.settings),
             "name": contender.name,
@@ -261,9 +320,6 @@ def _write(folder, text, contenders):
         }
         for contender in contenders
     ]
-    atomic_write_json(folder / "model.json", rows)
-
-    _plot(contenders, folder / "model.png")
 
 
 def _plot(contenders, path):

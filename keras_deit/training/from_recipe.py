@@ -91,8 +91,9 @@ def loss(recipe=None):
 
 
 def fetch(recipe):
-    """Downloads the published weights that the recipe's teacher and its start need."""
-    for name in (recipe.teacher, recipe.start):
+    """Downloads the published weights that the recipe's teachers and its start need."""
+    teachers = () if recipe.targets else recipe.teacher
+    for name in (*teachers, recipe.start):
         if name in VARIANTS and VARIANTS[name].published:
             download(name)
 
@@ -121,14 +122,14 @@ def preprocessing(recipe):
     return dataclasses.replace(own, upright=recipe.upright)
 
 
-def build(recipe, class_names, steps_per_epoch, teacher=None):
+def build(recipe, class_names, steps_per_epoch, teachers=()):
     """The recipe's model, new or from its ``start``, compiled and ready for ``fit``.
 
     Args:
         recipe: a ``Recipe``, with the batch size that is used.
         class_names: tuple of str, in output order.
         steps_per_epoch: int.
-        teacher: a published name or file to load, a Keras model, or None.
+        teachers: list of published names or files to load, or Keras models. Default none.
 
     Returns:
         A compiled ``ImageClassifier``; whatever a step needs has its variables.
@@ -138,14 +139,13 @@ def build(recipe, class_names, steps_per_epoch, teacher=None):
     """
     keras.utils.set_random_seed(recipe.seed)  # processes must draw the same numbers
     with precision(recipe):
-        if teacher is not None and not isinstance(teacher, keras.Model):
-            teacher = load(teacher)
+        teachers = [x if isinstance(x, keras.Model) else load(x) for x in teachers]
 
         # Again: initial weights do not depend on the teacher.
         keras.utils.set_random_seed(recipe.seed)
         model = _model(recipe, class_names)
 
-    _compile(recipe, model, teacher, steps_per_epoch)
+    _compile(recipe, model, teachers, steps_per_epoch)
     return model
 
 
@@ -225,11 +225,11 @@ def freeze(model, trainable):
             layer.trainable = False
 
 
-def _compile(recipe, model, teacher, steps_per_epoch):
+def _compile(recipe, model, teachers, steps_per_epoch):
     options = {}
-    if teacher is not None or recipe.distillation == "label":
+    if recipe.distillation != "none":
         options["distillation"] = Distillation(
-            teacher,
+            teachers,
             kind=recipe.distillation,
             alpha=recipe.alpha,
             tau=recipe.tau,

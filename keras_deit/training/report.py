@@ -46,7 +46,7 @@ def make_plan(recipe, effective, data, model, training, validation, strategy):
         f" {validation.info.images:,} validation images, {training.num_classes} classes",
         "devices": strategy.describe(),
         "batch": _batch_text(recipe, effective),
-        "steps": f"{training.steps} x {recipe.epochs} epochs ({recipe.passes} passes each)",
+        "steps": _steps_text(recipe, training),
         "learning rate": _learning_rate_text(effective),
         "optimizer": _optimizer_text(effective),
         "teacher": _teacher_text(effective),
@@ -100,6 +100,13 @@ def _batch_text(recipe, effective):
     return text
 
 
+def _steps_text(recipe, training):
+    text = f"{training.steps} x {recipe.epochs} epochs ({recipe.passes} passes each)"
+    if 0 < recipe.target_epochs < recipe.epochs:
+        text += f"; the views of the first {recipe.target_epochs} epochs are seen again and again"
+    return text
+
+
 def _learning_rate_text(recipe):
     warmup = f"warm-up {recipe.warmup_epochs:g} epochs from {recipe.warmup_lr:g}"
     if recipe.warmup_epochs >= recipe.epochs:
@@ -127,7 +134,10 @@ def _teacher_text(recipe):
         return f"none; the distillation head learns the label too, alpha {recipe.alpha:g}"
 
     student = "token" if recipe.token else "class head"
-    text = f"{recipe.teacher}, {recipe.distillation} through the {student}, alpha {recipe.alpha:g}"
+    text = " and ".join(recipe.teacher)
+    if recipe.targets:
+        text = f"stored targets {recipe.targets}" + f" of {text}" * bool(text)
+    text += f", {recipe.distillation} through the {student}, alpha {recipe.alpha:g}"
     if recipe.distillation == "soft":
         text += f", tau {recipe.tau:g}, divided by {recipe.reduction}"
     return text

@@ -87,10 +87,10 @@ class _Run:
 
     def train(self):
         """The steps of a run, in the only order that works."""
-        # 1. The teacher, a separate run if it is a recipe, under the same strategy. It may train
-        # for days, so what is wrong with the student's recipe is found before.
+        # 1. The teachers, separate runs if they are recipes, under the same strategy. They may
+        # train for days, so what is wrong with the student's recipe is found before.
         from_recipe.check(self.recipe)
-        teacher = self.train_teacher()
+        teachers = train_teachers(self.recipe, self.workdir, self.data_dir)
 
         # 2. Downloads, by only one process; models are made by all of them together.
         with processes.first_process_first():
@@ -111,7 +111,7 @@ class _Run:
             # 4. The model, compiled.
             check_batch(effective, self.strategy.device_count)
             model = from_recipe.build(
-                effective, training.class_names, training.steps, teacher=teacher
+                effective, training.class_names, training.steps, teachers=teachers
             )
 
             # 5. The plan, printed before the first step.
@@ -124,33 +124,6 @@ class _Run:
 
             # 6. Training, then the scores and the report.
             return self.fit(model, effective, plan, training, validation)
-
-    def train_teacher(self):
-        """Trains the recipe's teacher if that is a recipe itself; returns its name or file."""
-        name = self.recipe.teacher
-        if name is None:
-            return None
-
-        if name in RECIPES:
-            recipe = dataclasses.replace(RECIPES[name], strategy=self.recipe.strategy)
-            try:
-                train(recipe, self.workdir / "teacher", self.data_dir)
-            except UserError as error:
-                if error.code != UserError.code:  # a run that can be resumed
-                    raise
-                raise UserError(
-                    f"teacher {name}: {error}; or train it separately and give its file,"
-                    " --set=teacher=<file>"
-                ) from error
-            return self.workdir / "teacher" / "last.keras"
-
-        if name not in VARIANTS and not pathlib.Path(name).exists():
-            teachers = ", ".join(key for key, row in RECIPES.items() if row.teacher is None)
-            raise UserError(
-                f"teacher {name!r}: expected a published model, a checkpoint file, or a recipe:"
-                f" {teachers}"
-            )
-        return name
 
     def training_batches(self, epoch=0, step=0):
         """This process' batches from an epoch and a step on."""
@@ -257,6 +230,52 @@ class _Run:
             if not processes.index():
                 atomic_write(self.workdir / "average.keras", validator.copy.save)
         return scores
+
+
+def train_teachers(recipe, folder, data_dir):
+    """Trains those teachers of a recipe that are recipes themselves, or resumes their runs.
+
+    Args:
+        recipe: a ``Recipe``. With ``targets`` it needs no teacher.
+        folder: ``pathlib.Path``. Where the teachers' workdirs are: ``teacher``; of several
+            ``teacher-1``, ``teacher-2``, ...
+        data_dir: as for ``train``.
+
+    Returns:
+        A list of the names and files of the teachers.
+
+    Raises:
+        UserError: one is neither a recipe, a published model nor a file; or cannot be trained.
+    """
+    names = () if recipe.targets else recipe.teacher
+    # What is wrong with the last is found before the first trains.
+    for name in names:
+        if not (name in RECIPES or name in VARIANTS or pathlib.Path(name).exists()):
+            possible = ", ".join(key for key, row in RECIPES.items() if not row.teacher)
+            raise UserError(
+                f"teacher {name!r}: expected a published model, a checkpoint file, or a recipe:"
+                f" {possible}"
+            )
+
+    teachers = []
+    for number, name in enumerate(names, 1):
+        if name not in RECIPES:
+            teachers.append(name)
+            continue
+
+        workdir = folder / (f"teacher-{number}" if len(names) > 1 else "teacher")
+        teacher_recipe = dataclasses.replace(RECIPES[name], strategy=recipe.strategy)
+        try:
+            train(teacher_recipe, workdir, data_dir)
+        except UserError as error:
+            if error.code != UserError.code:  # a run that can be resumed
+                raise
+            raise UserError(
+                f"teacher {name}: {error}; or train it separately and give its file,"
+                " --set=teacher=<file>"
+            ) from error
+        teachers.append(str(workdir / "last.keras"))
+    return teachers
 
 
 def effective_recipe(recipe, info):

@@ -173,6 +173,24 @@ def locked(path):
         lock.release()
 
 
+@contextlib.contextmanager
+def try_locked(path):
+    """``locked`` that does not wait: yields whether no other process is in one of the same path."""
+    from filelock import FileLock, Timeout
+
+    path = pathlib.Path(expand_home(path))
+    lock = FileLock(path)
+    with one_line_errors_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=0)
+
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
 def sha256(path):
     """The SHA-256 of a file's content, 64 hexadecimal digits."""
     with open(path, "rb") as file:

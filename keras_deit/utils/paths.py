@@ -10,7 +10,7 @@ def expand_home(path):
     """A path with the home folder in place of a ``~`` or ``~user`` that it begins with.
 
     Args:
-        path: str, path, a list of them, or anything else, such as None. A str may also be
+        path: str, path, a list or tuple of them, or anything else, such as None. A str may also be
             ``folder:<path>``, the name of a dataset.
 
     Returns:
@@ -24,8 +24,8 @@ def expand_home(path):
         >>> expand_home("deit_tiny_patch16_224"), expand_home(None)
         ('deit_tiny_patch16_224', None)
     """
-    if isinstance(path, list):
-        return list(map(expand_home, path))
+    if isinstance(path, (list, tuple)):
+        return type(path)(map(expand_home, path))
     if isinstance(path, pathlib.Path):
         return pathlib.Path(os.path.expanduser(path))
     if not isinstance(path, str):

@@ -114,6 +114,62 @@ def test_without_distillation_the_fused_logits_learn(tiny):
     assert logs.keys() == {"loss", "accuracy"}
 
 
+def constant(logits):
+    """A teacher that gives the same logits of any image."""
+    dense = keras.layers.Dense(len(logits), kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((24, 16, 3)), keras.layers.Flatten(), dense])
+    dense.bias.assign(logits)
+    return model
+
+
+def test_several_teachers_vote_or_are_averaged():
+    teachers = [constant([9, 0, 0]), constant([1, 2, 0]), constant([0, 2, 1])]
+    hard = kd.Distillation(teachers, "hard").target(X, None)
+    assert (np.argmax(hard, -1) == 1).all()  # two of three
+    tie = kd.Distillation(teachers[:2], "hard").target(X, None)
+    assert (np.argmax(tie, -1) == 0).all()  # the mean probability decides
+
+    soft = kd.Distillation(teachers, "soft").target(X, None)
+    rows = np.exp([[9, 0, 0], [1, 2, 0], [0, 2, 1]])
+    mean = (rows / rows.sum(-1, keepdims=True)).mean(0)
+    np.testing.assert_allclose(np.exp(soft), np.broadcast_to(mean, (8, 3)), rtol=1e-5)
+
+
+def test_each_of_several_teachers_has_to_fit(tiny):
+    teachers = [teacher(), teacher(classes=7)]
+    with pytest.raises(kd.UserError, match="7 classes and the student 5"):
+        tiny.compile("sgd", distillation=kd.Distillation(teachers))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_targets_in_the_batches_teach_as_the_teacher_does(tiny, accumulate):
+    convnet, start = teacher(), tiny.get_weights()
+    logs = []
+    for model, labels in (
+        (convnet, Y),
+        (None, {"labels": Y, "targets": convnet.predict(X, verbose=0)}),
+    ):
+        tiny.set_weights(start)
+        distillation = kd.Distillation(model, "soft", alpha=0.3)
+        tiny.compile(
+            "sgd",
+            kd.loss(),
+            metrics=["accuracy"],
+            distillation=distillation,
+            accumulate=accumulate,
+        )
+        logs.append(tiny.fit(X, labels, batch_size=4, shuffle=False, verbose=0).history)
+    assert list(logs[0]) == list(logs[1])
+    for name, values in logs[0].items():
+        np.testing.assert_allclose(logs[1][name], values, rtol=1e-5)
+
+
+def test_without_a_teacher_and_without_targets_nothing_trains(tiny):
+    tiny.compile("sgd", kd.loss(), distillation=kd.Distillation(kind="hard"))
+    with pytest.raises(kd.UserError, match='expected a teacher, or labels that are a dict of "lab'):
+        tiny.fit(X, Y, verbose=0)
+
+
 def test_the_students_file_does_not_hold_the_teacher(tiny, tmp_path):
     fit_logs(tiny, kd.Distillation(teacher()))
     count = len(tiny.weights)
@@ -133,7 +189,7 @@ def nested(outputs):
 @pytest.mark.parametrize(
     ("make_teacher", "message"),
     [
-        (lambda: None, "teacher None: expected a Keras model"),
+        (lambda: "convnet", "teacher 'convnet': expected a Keras model"),
         (lambda: gray(), "does not take the student's 24x16 images"),
         (lambda: teacher(classes=7), "7 classes and the student 5"),
         (lambda: teacher(size=(32, 32)), "does not take the student's 24x16 images"),

@@ -71,7 +71,7 @@ def runs(tmp_path_factory):
 def shorten(words, runs):
     """A command with its outputs in ``runs``; training takes three steps."""
     words = [word.replace("runs/", f"{runs}/") for word in words]
-    if words[1] in ("scripts.train", "scripts.transfer"):
+    if words[1] in ("scripts.train", "scripts.label", "scripts.transfer"):
         words = ["--seeds=1" if word.startswith("--seeds=") else word for word in words]
         words += [f"--set={setting}" for setting in (*TINY, "run_eagerly=true")]
         if "--recipe=digits_0to4" in words:

@@ -37,7 +37,10 @@ def test_one_seed_has_no_deviation():
 
 @pytest.mark.slow
 def test_every_method_and_seed_runs_once_and_is_reported(tmp_path, data_dir, capsys):
-    methods = {name: recipe(f"digits_{name}", "run_eagerly=true") for name in ("teacher", "hard")}
+    methods = {
+        "teacher": recipe("digits_teacher", "run_eagerly=true"),
+        "hard": recipe("digits_hard", "run_eagerly=true", "teacher=teacher"),
+    }
     rows = ablation.run(methods, range(2), tmp_path, data_dir, processes=2)
     assert [(row["method"], row["seed"]) for row in rows] == [
         (method, seed) for seed in range(2) for method in methods

@@ -86,7 +86,11 @@ def test_errors_name_the_missing_backend_and_packages(monkeypatch):
 def test_recipes_are_the_papers_with_images_for_every_chip():
     for name in aot.STUDENTS:
         row = aot.recipe_for(name, images=10, chips=4)
-        assert (row.batch_size, row.teacher, row.precision) == (40, "regnety_160", "mixed_bfloat16")
+        assert (row.batch_size, row.teacher, row.precision) == (
+            40,
+            ("regnety_160",),
+            "mixed_bfloat16",
+        )
         assert (row.variant, row.distillation, row.optimizer) == (name, "hard", "adamw")
 
 

@@ -37,7 +37,7 @@ def losses_of(teacher, data_dir):
     def losses(*settings, teacher=teacher):
         row = recipe("digits_hard", *SHORT, *settings)
         batches = kd.data.train(row, data_dir)
-        model = from_recipe.build(row, batches.class_names, batches.steps, teacher)
+        model = from_recipe.build(row, batches.class_names, batches.steps, [teacher])
         history = model.fit(batches, epochs=row.epochs, shuffle=False, verbose=0).history
         return [history[name] for name in LOSSES]
 
@@ -110,6 +110,8 @@ CHANGES = {
     "tau": "4",
     "reduction": "elements",
     "seed": "1",
+    "data_seed": "1",
+    "target_epochs": "1",
 }
 BESIDE = {  # other fields, without which a field has no effect
     "pad": ["crop=padded"],
@@ -128,6 +130,7 @@ ELSEWHERE = {  # fields that change no loss of such a run, and the test of each
     "max_damaged": "test_too_many_unreadable_images_stop_training",
     "validation_split": "test_scores_are_of_the_validation_split",
     "teacher": "test_another_teacher_changes_the_losses",
+    "targets": "test_stored_targets_train_as_the_live_teacher",
     "start": "test_a_run_starts_from_given_weights",
     "new_heads": "test_new_heads_are_new_for_the_same_number_of_classes",
     "classes": "test_invalid_settings_fail_before_training",

@@ -126,7 +126,7 @@ def test_a_step_of_each_family(name, models, tmp_path, data_dir):
     variant = "deit_digits_distilled" if "distilled" in row.variant else "deit_digits"
     small = {"variant": variant, "dataset": "digits", "batch_size": 90, "mix_group": 0}
     small |= {"train_fraction": 0.1, "epochs": 1, "image_size": 16 if row.start else 8}
-    small |= {"teacher": row.teacher and str(models / "regnety_digits.keras")}
+    small |= {"teacher": tuple(str(models / "regnety_digits.keras") for _ in row.teacher)}
     small |= {"start": row.start and str(models / f"{variant}.keras"), "run_eagerly": True}
     model = kd.train(dataclasses.replace(row, **small), tmp_path, data_dir, quiet=True)
     assert model.image_size == (small["image_size"],) * 2

@@ -99,7 +99,12 @@ def test_recipes_know_the_variant_and_shape_of_a_file(start, tmp_path, monkeypat
         ("birds", "deit_digits", (), "unknown task 'birds': expected cifar10, .* or folder:<path>"),
         (TASK, "no.keras", (), "no file no.keras: expected a checkpoint file or one of deit_tiny"),
         (TASK, "deit_digits", ("lr=x",), "expected a number"),
-        (TASK, "deit_digits", ("distillation=hard",), "expected a teacher with soft or hard"),
+        (
+            TASK,
+            "deit_digits",
+            ("distillation=hard",),
+            "expected a teacher or targets with soft or hard",
+        ),
         (TASK, "deit_digits", ("distillation=label",), "no distillation head"),
         (TASK, "regnety_digits", ("trainable=attention",), "RegNetY has no attention"),
         (TASK, "deit_digits", ("classes=7",), "digits/5to9 has 5 classes: expected 7"),
@@ -219,10 +224,12 @@ def test_both_heads_learn_from_labels_or_a_teacher(tmp_path, data_dir, start):
     assert np.abs(label[1] - mean[1]).max() > 1e-4
     assert np.abs(label[1] - taught[1]).max() > 1e-4
 
-    plan = json.loads((tmp_path / "taught" / "teacher" / "plan.json").read_text())
+    plan = json.loads(
+        (tmp_path / "taught" / "teachers" / "regnety_digits" / "plan.json").read_text()
+    )
     assert plan["recipe"]["train_fraction"] == 0.111
     assert "50 training" in plan["run"]["data"]
-    teacher = kd.load(tmp_path / "taught" / "teacher" / "last.keras")
+    teacher = kd.load(tmp_path / "taught" / "teachers" / "regnety_digits" / "last.keras")
     assert teacher.class_names == tuple("56789")
 
 

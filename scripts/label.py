@@ -1,0 +1,29 @@
+"""Stores a teacher's targets: python -m scripts.label --recipe=digits_hard --output=runs/targets
+
+python -m scripts.train --recipe=digits_hard --set=targets=runs/targets --workdir=runs/hard then
+trains from them, and loads no teacher. The same command resumes what was interrupted, and shares
+the work with other processes that run it at the same time.
+"""
+
+from scripts import command
+
+from absl import flags
+
+import keras_deit as kd
+from keras_deit.training.labeling import TOP_K
+
+LABELED = [name for name, row in kd.RECIPES.items() if row.teacher]
+RECIPE = flags.DEFINE_enum("recipe", None, LABELED, "Recipe whose views are seen.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "Folder for the targets.", required=True)
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS' datasets.")
+TOP = flags.DEFINE_integer("top_k", TOP_K, "Probabilities that soft targets keep.", 1)
+SET = flags.DEFINE_multi_string("set", [], "field=value: a field of the recipe; repeatable.")
+
+
+def main():
+    recipe = kd.override(kd.RECIPES[RECIPE.value], SET.value)
+    kd.label(recipe, OUTPUT.value, DATA_DIR.value, TOP.value)
+
+
+if __name__ == "__main__":
+    command.run(main)
