@@ -278,7 +278,7 @@ VARIANTS = {
         depths=(1, 1),
         widths=(16, 32),
         group_width=8,
-        params=8_306,
+        params=7_890,
         image_size=8,
         num_classes=10,
     ),

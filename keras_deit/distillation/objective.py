@@ -111,8 +111,7 @@ class Distillation:
             ),
         }
         self._loss = losses[kind]
-        # Of images that are normalized as the teacher expects, until ``check`` knows the student.
-        self._logits = [functools.partial(teacher, training=False) for teacher in self.teachers]
+        self._logits = None  # functions from the student's images, which ``check`` makes
         self._class_loss = keras.metrics.Mean(name="class_loss")
         self._distillation_loss = keras.metrics.Mean(name="distillation_loss")
         self._agreement = keras.metrics.Mean(name="agreement")
@@ -158,7 +157,11 @@ class Distillation:
             return ops.cast(labels, "float32")
 
         with without_gradients():
-            logits = [ops.cast(teacher(images), "float32") for teacher in self._logits]
+            # Until a student is known, its images are those that the teachers expect.
+            functions = self._logits or [
+                functools.partial(teacher, training=False) for teacher in self.teachers
+            ]
+            logits = [ops.cast(function(images), "float32") for function in functions]
             combined = logits[0] if len(logits) == 1 else _combine(logits, self.kind)
         return ops.stop_gradient(combined)
 

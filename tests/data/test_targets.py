@@ -117,6 +117,11 @@ def write(folder, samples, **changes):
     atomic_write_json(folder / targets.DESCRIPTION, {**description, **changes})
 
 
+def change(folder, **values):
+    path = folder / targets.DESCRIPTION
+    atomic_write_json(path, {**json.loads(path.read_text()), **values})
+
+
 @pytest.fixture
 def stored(tmp_path, data_dir):
     folder = tmp_path / "targets"
@@ -133,6 +138,38 @@ def test_targets_come_with_the_labels(stored, data_dir):
     assert sorted(labels) == ["labels", "targets"]
     assert labels["labels"].shape == labels["targets"].shape == (60, 10)
     assert (labels["targets"].numpy().argmax(-1) == 0).all()
+
+
+def test_an_epoch_begins_at_any_step_with_its_targets(stored, data_dir):
+    path = targets.epoch_file(stored, 1)
+    classes = np.arange(180, dtype=np.uint16).reshape(3, 60) % 10
+    atomic_write_safetensors(path, {"classes": classes}, {})
+    change(stored, files={"0": sha256(targets.epoch_file(stored, 0)), "1": sha256(path)})
+
+    row = recipe("digits_hard", f"targets={stored}")
+    resumed = kd.data.train(row, data_dir, first_epoch=1, first_step=1)
+    read = [labels["targets"].numpy().argmax(-1) for _, labels in resumed]
+    np.testing.assert_array_equal(read, classes[1:])
+
+
+def test_each_process_gets_the_targets_of_its_rows(tmp_path, data_dir):
+    row = recipe("digits_hard", "mix_group=30")
+    samples = Samples(row, data_dir)
+    write(tmp_path / "targets", samples)
+    path = targets.epoch_file(tmp_path / "targets", 0)
+    classes = np.arange(180, dtype=np.uint16).reshape(3, 60) % 7
+    atomic_write_safetensors(path, {"classes": classes}, {})
+    change(
+        tmp_path / "targets",
+        files={str(i): sha256(path.with_stem(f"epoch-000{i}")) for i in (0, 1)},
+    )
+
+    row = kd.override(row, [f"targets={tmp_path / 'targets'}"])
+    whole = next(iter(kd.data.train(row, data_dir)))
+    half = next(iter(kd.data.train(row, data_dir, process=(1, 2))))
+    np.testing.assert_array_equal(half[0], whole[0][30:])
+    np.testing.assert_array_equal(half[1]["targets"], whole[1]["targets"][30:])
+    assert (half[1]["targets"].numpy().argmax(-1) == classes[0, 30:]).all()
 
 
 @pytest.mark.parametrize(
@@ -165,11 +202,6 @@ def test_targets_of_other_views_are_refused(settings, message, stored, data_dir)
 )
 def test_other_settings_are_not(settings, stored, data_dir):
     assert batches(stored, data_dir, *settings).steps == 3
-
-
-def change(folder, **values):
-    path = folder / targets.DESCRIPTION
-    atomic_write_json(path, {**json.loads(path.read_text()), **values})
 
 
 def test_changed_truncated_and_missing_files_are_refused(stored, data_dir):

@@ -111,7 +111,6 @@ CHANGES = {
     "reduction": "elements",
     "seed": "1",
     "data_seed": "1",
-    "target_epochs": "1",
 }
 BESIDE = {  # other fields, without which a field has no effect
     "pad": ["crop=padded"],
@@ -130,6 +129,7 @@ ELSEWHERE = {  # fields that change no loss of such a run, and the test of each
     "max_damaged": "test_too_many_unreadable_images_stop_training",
     "validation_split": "test_scores_are_of_the_validation_split",
     "teacher": "test_another_teacher_changes_the_losses",
+    "target_epochs": "test_epochs_of_views_are_seen_in_turn",
     "targets": "test_stored_targets_train_as_the_live_teacher",
     "start": "test_a_run_starts_from_given_weights",
     "new_heads": "test_new_heads_are_new_for_the_same_number_of_classes",
