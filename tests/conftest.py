@@ -2,8 +2,12 @@
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+# Before TensorFlow is imported. XLA's machine code need not be fast: models are tiny, and
+# optimizing it takes most of the time in which they are compiled.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+import gc
 import pathlib
 
 import numpy as np
@@ -23,6 +27,15 @@ LONGEST = ("test_resume.py", "test_engines.py", "test_sweep.py", "test_fields.py
 def pytest_collection_modifyitems(items):
     """Puts the files that take longest first, so that the workers end at about the same time."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_objects():
+    """Has the garbage collector not look again at what a module leaves, which TensorFlow and Keras
+    keep: it would take a quarter of the time of all tests."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

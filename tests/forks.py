@@ -40,6 +40,8 @@ class Forks:
         self._environ = {
             "JAX_COMPILATION_CACHE_DIR": cache,
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            # Two devices of one busy CPU have waited for each other in two different steps.
+            "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
             "JAX_PLATFORMS": "cpu",
             "TF_CPP_MIN_LOG_LEVEL": "3",  # the commands' default
             **self._environ,

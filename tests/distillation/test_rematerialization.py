@@ -1,16 +1,12 @@
 """``keras.RematScope``: the same training, with activations computed again for the gradients."""
 
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_deit as kd
-from tests.conftest import ROOT
+from tests.programs.clusters import environment
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 24, 16, 3)).astype("float32")
 LABELS = np.eye(5, dtype="float32")[:4]
@@ -71,18 +67,10 @@ def test_rematerialization_trains_to_the_same_weights(drop_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("backend", "strategy"), [("tensorflow", "mirrored"), ("jax", "auto")])
-def test_rematerialization_on_two_devices(backend, strategy):
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": backend,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "PYTHONWARNINGS": "ignore",
-    }
-    code = PROGRAM.format(strategy=strategy)
-    options = {"capture_output": True, "text": True, "timeout": 300}
-    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, **options)
-    assert not process.returncode, process.stderr[-2000:]
+def test_rematerialization_on_two_devices(backend, strategy, forks):
+    program = ["-c", PROGRAM.format(strategy=strategy)]
+    done = forks.run(program, environ=environment(backend, devices=2))
+    assert not done.returncode, done.stderr[-2000:]
 
 
 def test_a_named_layer_with_random_numbers_is_refused():

@@ -1,6 +1,7 @@
 """Processes that train together on this host: their environments, and how they are run."""
 
 import json
+import os
 import socket
 
 
@@ -26,13 +27,19 @@ def cluster(backend, addresses, index):
     return {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
 
 
+def xla_flags(devices):
+    """``XLA_FLAGS`` of this process, and so many CPU devices."""
+    given = os.environ.get("XLA_FLAGS", "")
+    return f"{given} --xla_force_host_platform_device_count={devices}".strip()
+
+
 def environment(backend, devices=1, addresses=("-",), index=0):
     """What ``Forks`` adds to the environment of process ``index`` of those at ``addresses``, on CPU
     devices."""
     return {
         "KERAS_BACKEND": backend,
         "PYTHONWARNINGS": "ignore",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": xla_flags(devices),
         **cluster(backend, addresses, index),
     }
 

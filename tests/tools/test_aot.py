@@ -12,6 +12,7 @@ import pytest
 from keras_deit.tools import aot
 from keras_deit.utils.errors import UserError
 from tests.conftest import ROOT, recipe
+from tests.programs.clusters import environment
 
 COMPILED = """
 import dataclasses, json
@@ -53,8 +54,7 @@ def run(*arguments, **environment):
 
 @pytest.mark.slow
 def test_each_of_two_devices_has_the_cost_of_one_with_half_the_images(forks):
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    done = forks.run(["-c", COMPILED], environ={"KERAS_BACKEND": "jax", **flags})
+    done = forks.run(["-c", COMPILED], environ=environment("jax", devices=2))
     assert not done.returncode, done.stderr[-2000:]
     one, two = map(json.loads, done.stdout.splitlines())
     assert one["flops"] > 1e8
