@@ -1,16 +1,13 @@
-"""How every command starts and ends: TensorFlow kept silent, flags, one line for an error."""
+"""How every command starts and ends: flags, TensorFlow kept silent, one line for an error."""
 
 import contextlib
 import os
 import sys
 import traceback
 
-from scripts import quiet
-
 from absl import app, flags
 
-from keras_deit.utils.errors import UserError
-from keras_deit.utils.paths import expand_home
+from scripts import quiet
 
 
 def run(main, words=False):
@@ -22,7 +19,7 @@ def run(main, words=False):
 
 
 def _parse(argv, words):
-    argv = ["=".join(map(expand_home, word.split("=", 1))) for word in argv]  # of --flag=~/path
+    argv = ["=".join(map(os.path.expanduser, word.split("=", 1))) for word in argv]  # --flag=~/path
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
@@ -33,6 +30,9 @@ def _parse(argv, words):
 
 
 def _run_main(main, words):
+    quiet.import_tensorflow()  # only now, and in ``main`` the library: --help waits for neither
+    from keras_deit.utils.errors import UserError
+
     quiet.begin_command()
     try:
         main(*words)

@@ -4,18 +4,11 @@ python -m scripts.distil_digits --compare=teachers --output=runs/teachers compar
 instead: two convnets, a DeiT, and the vote of all three.
 """
 
-import dataclasses
 import pathlib
 
-from scripts import command
-
-import numpy as np
 from absl import flags
 
-import keras_deit as kd
-from keras_deit.data import datasets
-from keras_deit.evaluation import plots
-from keras_deit.tools import ablation
+from scripts import command, quiet
 
 OUTPUT = flags.DEFINE_string(
     "output", "runs/quickstart", "Folder for tables, pictures, models and data."
@@ -26,8 +19,16 @@ COMPARE = flags.DEFINE_enum("compare", "methods", ["methods", "teachers"], "What
 
 
 def main():
+    import numpy as np
+
+    import keras_deit as kd
+    from keras_deit.data import datasets
+    from keras_deit.evaluation import plots
+    from keras_deit.tools import ablation
+
     output = pathlib.Path(OUTPUT.value)
-    methods = of_teachers() if COMPARE.value == "teachers" else of_methods()
+    compared = {"methods": ablation.digits_methods, "teachers": ablation.digits_teachers}
+    methods = compared[COMPARE.value]()
     methods = {name: kd.override(row, SET.value) for name, row in methods.items()}
     rows = ablation.run(methods, range(SEEDS.value), output, output / "data")
     ablation.report(rows, output)
@@ -46,28 +47,7 @@ def main():
     print("in a folder for each run metrics.csv, plan.json, best.keras, last.keras")
 
 
-def of_methods():
-    """The paper's comparison of methods (its Table 3): recipes by name."""
-    rows = {name: kd.RECIPES[f"digits_{name}"] for name in ("teacher", "none", "soft", "hard")}
-    return {
-        name: dataclasses.replace(row, teacher=("teacher",)) if row.teacher else row
-        for name, row in rows.items()
-    }
-
-
-def of_teachers():
-    """The paper's comparison of teachers (its Table 2): teachers, then what each teaches."""
-    teachers = {
-        "convnet": kd.RECIPES["digits_teacher"],
-        "small_convnet": dataclasses.replace(
-            kd.RECIPES["digits_teacher"], variant="regnety_digits_small"
-        ),
-        "deit": kd.RECIPES["digits_none"],
-    }
-    student = kd.RECIPES["digits_hard"]
-    students = {f"by_{name}": dataclasses.replace(student, teacher=(name,)) for name in teachers}
-    return {**teachers, **students, "by_all": dataclasses.replace(student, teacher=tuple(teachers))}
-
-
 if __name__ == "__main__":
     command.run(main)
+elif __name__ == "__mp_main__":  # a process of the ablation, which imports the library next
+    quiet.import_tensorflow()

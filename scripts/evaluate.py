@@ -1,13 +1,8 @@
 """Scores a model: python -m scripts.evaluate --model=<name or file> --dataset=imagenet2012"""
 
-from scripts import command, model_flags
-
 from absl import flags
 
-import keras_deit as kd
-from keras_deit.configs.preprocessing import IMAGENET
-from keras_deit.data import datasets, images
-from keras_deit.evaluation.scores import table
+from scripts import command, model_flags
 
 flags.adopt_module_key_flags(model_flags)  # for --help
 DATASET = flags.DEFINE_string("dataset", None, "TFDS name or folder:<path>.", required=True)
@@ -18,6 +13,11 @@ COLUMNS = {"imagenet2012": "imagenet", "imagenet2012_real": "real", "imagenet_v2
 
 
 def main():
+    import keras_deit as kd
+    from keras_deit.configs.preprocessing import IMAGENET
+    from keras_deit.data import datasets, images
+    from keras_deit.evaluation.scores import table
+
     model = model_flags.load()
     size = _image_size(model)
     if getattr(model, "image_size", None) not in (None, size):
@@ -30,14 +30,15 @@ def main():
     )
     scores = kd.evaluate(model, batches, verbose=1)
     shape = "x".join(map(str, size))
-    count = f"{batches.info.images:,}"
-    print(f"{count} images of {DATASET.value} {split}, {shape}, crop {CROP.value}")
+    print(f"{batches.info.images:,} images of {DATASET.value} {split}, {shape}, crop {CROP.value}")
     print(table(scores))
     _print_published()
 
 
 def _image_size(model):
     """(height, width) of the images: the flag, or else what the model or its row says."""
+    import keras_deit as kd
+
     own = getattr(model, "image_size", None) or getattr(model_flags.row(), "image_size", None)
     size = model_flags.IMAGE_SIZE.value or own
     if not size:

@@ -1,18 +1,16 @@
 """Exports a model: python -m scripts.export --model=<name or file> --output=model.tflite"""
 
-from scripts import command, model_flags
-
 from absl import flags
 
-import keras_deit as kd
-from keras_deit.configs.preprocessing import IMAGENET
-from keras_deit.exports import QUANTIZATIONS, sample_images, table
+from scripts import command, model_flags
 
 flags.adopt_module_key_flags(model_flags)  # for --help
 OUTPUT = flags.DEFINE_string(
     "output", None, "model.tflite, model.onnx, or a folder for a SavedModel.", required=True
 )
-QUANTIZE = flags.DEFINE_enum("quantize", "none", QUANTIZATIONS, "Quantization, of .tflite only.")
+QUANTIZE = flags.DEFINE_enum(
+    "quantize", "none", ["none", "float16", "dynamic", "int8"], "Quantization, of .tflite only."
+)
 BATCH = flags.DEFINE_integer("batch", None, "Fixed batch size. Default: any.", 1)
 CROP = flags.DEFINE_float("crop", 0.875, "Center-crop ratio.", 0.05, 1)
 ATTENTION = flags.DEFINE_bool("attention", False, "Add the attention of all blocks as an output.")
@@ -26,6 +24,10 @@ OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing output.")
 
 
 def main():
+    import keras_deit as kd
+    from keras_deit.configs.preprocessing import IMAGENET
+    from keras_deit.exports import sample_images, table
+
     int8 = QUANTIZE.value == "int8"
     if int8 and OUTPUT.value.endswith(".tflite") and not DATASET.value:
         raise kd.UserError("--quantize=int8: expected --dataset, whose images calibrate it")

@@ -5,23 +5,28 @@ trains from them, and loads no teacher. The same command resumes what was interr
 the work with other processes that run it at the same time.
 """
 
-from scripts import command
-
 from absl import flags
 
-import keras_deit as kd
-from keras_deit.training.labeling import TOP_K
+from scripts import command
 
-LABELED = [name for name, row in kd.RECIPES.items() if row.teacher]
-RECIPE = flags.DEFINE_enum("recipe", None, LABELED, "Recipe whose views are seen.", required=True)
+RECIPE = flags.DEFINE_string(
+    "recipe",
+    None,
+    "Recipe whose views are seen: a row of keras_deit/configs/digits.py or imagenet.py that has a"
+    " teacher.",
+    required=True,
+)
 OUTPUT = flags.DEFINE_string("output", None, "Folder for the targets.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS' datasets.")
-TOP = flags.DEFINE_integer("top_k", TOP_K, "Probabilities that soft targets keep.", 1)
+TOP = flags.DEFINE_integer("top_k", 16, "Probabilities that soft targets keep.", 1)
 SET = flags.DEFINE_multi_string("set", [], "field=value: a field of the recipe; repeatable.")
 
 
 def main():
-    recipe = kd.override(kd.RECIPES[RECIPE.value], SET.value)
+    import keras_deit as kd
+    from keras_deit.configs import recipes
+
+    recipe = kd.override(recipes.find(RECIPE.value), SET.value)
     kd.label(recipe, OUTPUT.value, DATA_DIR.value, TOP.value)
 
 

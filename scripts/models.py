@@ -2,13 +2,13 @@
 
 from scripts import command
 
-import keras_deit as kd
-from keras_deit.utils import tables
-
 HEADER = ("model", "parameters", "top-1 / top-5", "crop", "ReaL", "V2", "paper")
 
 
 def main():
+    import keras_deit as kd
+    from keras_deit.utils import tables
+
     rows = [_cells(name, row) for name, row in kd.VARIANTS.items() if row.published]
     print(tables.markdown(HEADER, rows))
 

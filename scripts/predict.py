@@ -2,14 +2,9 @@
 
 import sys
 
-from scripts import command, model_flags
-
 from absl import flags
 
-import keras_deit as kd
-from keras_deit.data.image_files import image_paths
-from keras_deit.evaluation import plots
-from keras_deit.evaluation.prediction import predict
+from scripts import command, model_flags
 
 flags.adopt_module_key_flags(model_flags)  # for --help
 CROP = flags.DEFINE_float("crop", 0.875, "Center-crop ratio.", 0.05, 1)
@@ -19,6 +14,11 @@ MAX_DRAWN = 64  # images in the PNG
 
 
 def main(*paths):
+    import keras_deit as kd
+    from keras_deit.data.image_files import image_paths
+    from keras_deit.evaluation import plots
+    from keras_deit.evaluation.prediction import predict
+
     if OUTPUT.value and not OUTPUT.value.endswith(".png"):
         raise kd.UserError(f"--output={OUTPUT.value}: expected a .png")
     files = image_paths(paths)

@@ -2,11 +2,9 @@
 
 import pathlib
 
-from scripts import command
-
 from absl import flags
 
-from keras_deit.data.datasets import prepare
+from scripts import command
 
 DATASET = flags.DEFINE_string(
     "dataset", None, "TFDS name, or one of this package's own datasets.", required=True
@@ -15,6 +13,8 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS' datasets.")
 
 
 def main():
+    from keras_deit.data.datasets import prepare
+
     builder = prepare(DATASET.value, DATA_DIR.value)
     for name, split in builder.info.splits.items():
         print(f"{DATASET.value} {name}: {split.num_examples:,} images")

@@ -1,5 +1,4 @@
-"""Imports TensorFlow without the messages of its C++ code, which it prints before it reads the log
-level. Importing this module does it, so that every command's first import is this one."""
+"""A command without noise: no messages of TensorFlow's C++ code, no traceback of Ctrl-C."""
 
 import logging
 import os
@@ -12,7 +11,8 @@ import absl.logging
 
 
 def import_tensorflow():
-    """Imports TensorFlow. Standard error is held back, and shown if the import fails."""
+    """Imports TensorFlow, whose C++ code prints messages before it reads the log level: standard
+    error is held back, and shown if the import fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     stderr = os.dup(2)
@@ -48,5 +48,4 @@ def begin_command():
     absl.logging.set_verbosity(absl.logging.WARNING)
 
 
-exit_on_interrupt()
-import_tensorflow()
+exit_on_interrupt()  # as soon as this module is imported

@@ -2,14 +2,16 @@
 
 import pathlib
 
-from scripts import command
-
 from absl import flags
 
-import keras_deit as kd
-from keras_deit.evaluation import plots
+from scripts import command
 
-RECIPE = flags.DEFINE_enum("recipe", None, list(kd.RECIPES), "Recipe of the batch.", required=True)
+RECIPE = flags.DEFINE_string(
+    "recipe",
+    None,
+    "Recipe of the batch: a row of keras_deit/configs/digits.py or imagenet.py.",
+    required=True,
+)
 OUTPUT = flags.DEFINE_string("output", "batch.png", "PNG to write.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS' datasets.")
 SET = flags.DEFINE_multi_string("set", [], "field=value: a field of the recipe; repeatable.")
@@ -19,11 +21,15 @@ COUNT = flags.DEFINE_integer("count", 40, "Images to draw, at most.", lower_boun
 
 
 def main():
+    import keras_deit as kd
+    from keras_deit.configs import recipes
+    from keras_deit.evaluation import plots
+
     output = pathlib.Path(OUTPUT.value)
     if output.suffix != ".png":
         raise kd.UserError(f"{output}: expected a .png")
 
-    recipe = kd.override(kd.RECIPES[RECIPE.value], SET.value)
+    recipe = kd.override(recipes.find(RECIPE.value), SET.value)
     batches = kd.data.train(recipe, DATA_DIR.value, EPOCH.value, STEP.value)
     if STEP.value >= batches.steps:
         raise kd.UserError(f"step {STEP.value}: expected one from 0 to {batches.steps - 1}")

@@ -5,22 +5,24 @@ A star marks a setting that the authors did not publish: it is ours.
 
 from scripts import command
 
-from keras_deit.training.from_recipe import learning_rate
-from keras_deit.utils import tables
-from transfer import TASKS, recipe
-from transfer.results import METRIC_TITLES
-
 MODELS = ("deit_base_patch16_224", "deit_small_patch16_224", "deit_tiny_patch16_224")
 TEXT_COLUMNS = ("task", "dataset", "training split", "evaluation split", "metric", "optimizer")
 NUMBER_COLUMNS = ("classes", "epochs", "batch", "lr at 512", "lr of B", "lr of S", "lr of Ti")
 
 
 def main():
+    from keras_deit.utils import tables
+    from transfer import TASKS
+
     rows = [_cells(name, task) for name, task in TASKS.items()]
     print(tables.markdown((*TEXT_COLUMNS, *NUMBER_COLUMNS), rows, left=len(TEXT_COLUMNS)))
 
 
 def _cells(name, task):
+    from keras_deit.training.from_recipe import learning_rate
+    from transfer import recipe
+    from transfer.results import METRIC_TITLES
+
     base, small, tiny = (recipe(task, model) for model in MODELS)
 
     def star(field):

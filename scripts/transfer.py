@@ -1,11 +1,8 @@
 """Fine-tunes on a task: python -m scripts.transfer --task=cifar10 --model=<name or file>"""
 
-from scripts import command
-
 from absl import flags
 
-from transfer.sweep import sweep
-from transfer.tasks import PAPER
+from scripts import command
 
 TASK = flags.DEFINE_multi_string(
     "task",
@@ -32,6 +29,9 @@ SET = flags.DEFINE_multi_string("set", [], "field=value: a field of all recipes;
 
 
 def main():
+    from transfer.sweep import sweep
+    from transfer.tasks import PAPER
+
     tasks = []
     for name in TASK.value:
         tasks.extend(PAPER if name == "paper" else [name])

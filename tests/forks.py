@@ -138,9 +138,10 @@ class Fork:
 
 def serve(connection):
     """Reads requests until there is no client any more, and starts a process for each."""
-    from scripts import command  # noqa: F401 - before TensorFlow, to keep it quiet
+    from scripts import command, quiet  # noqa: F401
 
-    import tensorflow_datasets  # noqa: F401 # isort: skip
+    quiet.import_tensorflow()
+    import tensorflow_datasets  # noqa: F401
 
     import keras_deit  # noqa: F401
     import transfer  # noqa: F401

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from keras_deit.configs.digits import DIGITS
 from keras_deit.configs.imagenet import IMAGENET
+from keras_deit.utils.errors import UserError
 
 COMMAND = "python -m scripts.train --recipe={name} --data_dir=DATA --workdir=runs/{name}"
 
@@ -21,3 +22,22 @@ RECIPES = {
     name: replace(row, note=f"{row.note} Command: {COMMAND.format(name=name)}")
     for name, row in {**DIGITS, **IMAGENET}.items()
 }
+
+
+def find(name):
+    """The recipe of a name.
+
+    Args:
+        name: str. A row of ``RECIPES``.
+
+    Raises:
+        UserError: there is no such row; lists those that there are.
+
+    Example:
+        >>> from keras_deit.configs import recipes
+        >>> recipes.find("deit_tiny").epochs
+        300
+    """
+    if name not in RECIPES:
+        raise UserError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]

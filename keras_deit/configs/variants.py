@@ -11,6 +11,8 @@ Example:
 
 from dataclasses import dataclass
 
+from keras_deit.utils.errors import UserError
+
 FILES = "https://dl.fbaipublicfiles.com/deit"  # the official weights
 
 
@@ -283,3 +285,22 @@ VARIANTS = {
         num_classes=10,
     ),
 }
+
+
+def find(name):
+    """The variant of a name.
+
+    Args:
+        name: str. A row of ``VARIANTS``.
+
+    Raises:
+        UserError: there is no such row; lists those that there are.
+
+    Example:
+        >>> from keras_deit.configs import variants
+        >>> variants.find("deit_tiny_patch16_224").width
+        192
+    """
+    if name not in VARIANTS:
+        raise UserError(f"unknown variant {name!r}: expected one of {', '.join(VARIANTS)}")
+    return VARIANTS[name]

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from keras_deit.configs.variants import VARIANTS, DeiTVariant, RegNetYVariant
+from keras_deit.configs import variants
+from keras_deit.configs.variants import DeiTVariant, RegNetYVariant
 from keras_deit.models.base import LORA
 from keras_deit.models.deit import DeiT
 from keras_deit.models.lora import merged_weights
@@ -55,7 +56,7 @@ def family_of(variant):
         >>> family_of("regnety_160") is kd.RegNetY
         True
     """
-    return FAMILIES[type(_row(variant))]
+    return FAMILIES[type(variants.find(variant))]
 
 
 def family_named(name):
@@ -109,14 +110,8 @@ def float32_copy(model):
     return copy
 
 
-def _row(variant):
-    if variant not in VARIANTS:
-        raise UserError(f"unknown model {variant!r}: expected one of {', '.join(VARIANTS)}")
-    return VARIANTS[variant]
-
-
 def _row_fields(variant):
-    fields = dataclasses.asdict(_row(variant))
+    fields = dataclasses.asdict(variants.find(variant))
     return {name: value for name, value in fields.items() if name not in NOTES}
 
 

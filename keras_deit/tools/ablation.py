@@ -1,4 +1,4 @@
-"""The paper's comparison of distillation methods (its Table 3), over seeds, on any recipes."""
+"""The paper's comparisons of distillation methods and of teachers, over seeds, on any recipes."""
 
 import dataclasses
 import multiprocessing
@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 import keras
 
 from keras_deit import data
+from keras_deit.configs.recipes import RECIPES
 from keras_deit.data import datasets
 from keras_deit.evaluation import plots
 from keras_deit.evaluation.scores import HEADS, evaluate
@@ -27,6 +28,30 @@ SCORES = (*HEADS, "fused")
 COLUMNS = ("method", "seed", *SCORES)
 MAX_PROCESSES = 4
 SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def digits_methods():
+    """The paper's comparison of methods (its Table 3) on the digits: recipes by method name."""
+    rows = {name: RECIPES[f"digits_{name}"] for name in ("teacher", "none", "soft", "hard")}
+    return {
+        name: dataclasses.replace(row, teacher=("teacher",)) if row.teacher else row
+        for name, row in rows.items()
+    }
+
+
+def digits_teachers():
+    """The paper's comparison of teachers (its Table 2) on the digits: recipes of teachers, then of
+    what each teaches, by name."""
+    convnet = RECIPES["digits_teacher"]
+    teachers = {
+        "convnet": convnet,
+        "small_convnet": dataclasses.replace(convnet, variant="regnety_digits_small"),
+        "deit": RECIPES["digits_none"],
+    }
+
+    student = RECIPES["digits_hard"]
+    students = {f"by_{name}": dataclasses.replace(student, teacher=(name,)) for name in teachers}
+    return {**teachers, **students, "by_all": dataclasses.replace(student, teacher=tuple(teachers))}
 
 
 def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):

@@ -10,8 +10,8 @@ class UserError(ValueError):
         >>> try:
         ...     kd.build("deit_huge")
         ... except kd.UserError as error:
-        ...     print(str(error)[:42], error.code)
-        unknown model 'deit_huge': expected one of 2
+        ...     print(str(error)[:44], error.code)
+        unknown variant 'deit_huge': expected one of 2
     """
 
     code = 2

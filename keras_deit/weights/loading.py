@@ -1,5 +1,6 @@
 """From a name or a file to a model: strict, at any resolution."""
 
+from keras_deit.configs import variants
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.utils import logs
 from keras_deit.utils.errors import UserError
@@ -137,6 +138,9 @@ def has_distillation_token(source, variant=None):
 def _locate(source, variant, cache_dir):
     """The path of a source's weights, the row of ``VARIANTS`` that they belong to, if known, and
     whether they are the published ones."""
+    if variant is not None:
+        variants.find(variant)  # before a download
+
     if source in VARIANTS:
         if VARIANTS[source].published is None:
             raise UserError(f"{source} has no published weights: build it, or give a file")

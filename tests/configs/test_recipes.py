@@ -7,6 +7,7 @@ import typing
 import pytest
 
 import keras_deit as kd
+from keras_deit.configs import recipes
 from keras_deit.configs.imagenet import IMAGENET
 from keras_deit.configs.recipe import Bounds
 from tests.conftest import ROOT
@@ -28,6 +29,12 @@ def test_a_note_holds_the_papers_score_and_its_table(name):
     note = kd.RECIPES[name].note
     score = re.search(r"Expected top-1: ([\d.]+)% \(paper, Table \d\)\. ", note)
     assert score or "Expected top-1: not published." in note
+
+
+def test_an_unknown_recipe_raises():
+    assert recipes.find("deit_tiny") is kd.RECIPES["deit_tiny"]
+    with pytest.raises(kd.UserError, match="unknown recipe 'deit': expected one of digits_teacher"):
+        recipes.find("deit")
 
 
 METHODS = ("", "_soft", "_hard", "_distilled", "_distilled_1000", "_384", "_distilled_384")

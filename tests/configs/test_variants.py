@@ -55,5 +55,5 @@ def test_build_overrides_known_fields_only():
 
     with pytest.raises(kd.UserError, match="has no 'deepness': expected one of width"):
         kd.build("deit_tiny_patch16_224", deepness=3)
-    with pytest.raises(kd.UserError, match="unknown model 'deit_huge': expected one of deit_tiny"):
+    with pytest.raises(kd.UserError, match="unknown variant 'deit_huge': expected one of deit_t"):
         kd.build("deit_huge")

@@ -4,8 +4,6 @@ import re
 import subprocess
 import sys
 
-from scripts.on_device import preprocess
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +13,7 @@ from keras_deit.configs.preprocessing import Preprocessing
 from keras_deit.data.transforms import evaluation_view
 from keras_deit.exports import litert, saved_model
 from keras_deit.exports.preprocessing import from_pixels
+from scripts.on_device import preprocess
 from tests.conftest import ROOT
 from tests.exports.conftest import CROP
 

@@ -9,8 +9,6 @@ import subprocess
 import sys
 import threading
 
-from scripts.on_device import preprocess
-
 import cv2
 import keras
 import numpy as np
@@ -23,6 +21,7 @@ from keras_deit.data.transforms import evaluation_view
 from keras_deit.evaluation.prediction import predict
 from keras_deit.exports import litert, saved_model
 from keras_deit.exports.preprocessing import from_files, from_pixels
+from scripts.on_device import preprocess
 from tests.conftest import ROOT
 from tests.exports.conftest import CLASS_NAMES, CROP
 
@@ -253,9 +252,9 @@ def as_json(value):
 
 @pytest.mark.slow
 def test_serving_example_speaks_the_rest_protocol(exported, photo, monkeypatch, capsys):
-    from scripts import serving
-
     import tensorflow as tf
+
+    from scripts import serving
 
     path, _ = exported("distilled", saved_model)
     Serving.model = tf.saved_model.load(str(path))

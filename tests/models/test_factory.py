@@ -110,5 +110,5 @@ def test_every_row_has_a_family():
 
 @pytest.mark.parametrize("function", [kd.build, factory.family_of, factory.variant_fields])
 def test_an_unknown_variant_raises(function):
-    with pytest.raises(kd.UserError, match="unknown model 'deit_huge': expected one of deit_tiny"):
+    with pytest.raises(kd.UserError, match="unknown variant 'deit_huge': expected one of deit_t"):
         function("deit_huge")

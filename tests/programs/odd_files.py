@@ -174,14 +174,13 @@ def read_here(folder):
 
 def read_exported(folder):
     """As ``read_here``, what the exports make of them."""
-    from scripts.on_device import preprocess
-
     import tensorflow as tf
 
     from keras_deit.data.decode import decode
     from keras_deit.data.image_files import image_paths
     from keras_deit.exports import litert, onnx_file
     from keras_deit.utils.errors import Unreadable
+    from scripts.on_device import preprocess
 
     saved = tf.saved_model.load(str(folder / "model"))
     metadata = json.loads(saved.metadata().numpy())

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 
 import keras_deit as kd
-from keras_deit.tools import ablation
+from keras_deit.exports import QUANTIZATIONS
+from keras_deit.tools import ablation, aot, model_benchmark
+from keras_deit.training.labeling import TOP_K
 from keras_deit.utils import tables
 from tests.conftest import ROOT, TINY
 
 
-def run_as_from_a_shell(*words):
+def run_as_from_a_shell(*words, options=()):
     """Runs a command in a new process, without what the tests set for themselves."""
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
-        [sys.executable, "-m", *words],
+        [sys.executable, *options, "-m", *words],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -48,7 +50,10 @@ RUN = ("--recipe=digits_none", "--workdir=w")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--recipe=digits", "--workdir=w"), "should be one of <digits_teacher|digits_none"),
+        (
+            ("--recipe=digits", "--workdir=w"),
+            "unknown recipe 'digits': expected one of digits_t",
+        ),
         (("--workdir=w",), "--recipe must have a value"),
         (("--recipe=digits_none",), "--workdir must have a value"),
         ((*RUN, "--speed=9"), "Unknown command line flag 'speed'"),
@@ -117,15 +122,56 @@ def test_a_tilde_in_a_flag_is_the_home_folder(forks, tmp_path):
     assert not list(here.iterdir())
 
 
-@pytest.mark.slow
-def test_help_lists_recipes_and_shared_flags(forks):
-    def help_of(command):
-        # absl breaks the line at dashes and columns, not at bars.
-        return "".join(forks.run(["-m", command, "--help"]).stdout.split())
+IMPORT_ALL = """
+import importlib, pathlib, sys
+from absl import flags
+from scripts import command
 
-    assert f"<{'|'.join(kd.RECIPES)}>" in help_of("scripts.train")
-    for command in ("scripts.export", "scripts.evaluate", "scripts.predict"):
-        assert "--model:" in help_of(command)
+own = set(flags.FLAGS)
+for path in sorted(pathlib.Path("scripts").glob("*.py")):
+    importlib.import_module(f"scripts.{path.stem}")
+    for flag in set(flags.FLAGS) - own:  # another command may have a flag of the same name
+        delattr(flags.FLAGS, flag)
+heavy = {"jax", "keras", "keras_deit", "matplotlib", "tensorflow", "torch", "transfer"}
+print(len(sys.modules), sorted(heavy & sys.modules.keys()))
+"""
+
+
+def test_commands_import_the_library_only_in_their_main():
+    """--help and errors of flags would wait seconds for TensorFlow."""
+    arguments = [sys.executable, "-c", IMPORT_ALL]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    count, heavy = done.stdout.split(maxsplit=1)
+    assert int(count) > 100
+    assert heavy == "[]\n"
+
+
+def test_help_imports_nothing_heavy():
+    done = run_as_from_a_shell("scripts.train", "--help", options=["-X", "importtime"])
+    assert "--recipe: Recipe to train" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "absl.flags" in imported
+    assert not imported & {"keras_deit", "keras", "tensorflow"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "texts"),
+    [
+        ("benchmark", [f"default:'{model_benchmark.ROUNDS}'", model_benchmark.STUDENT]),
+        ("benchmark", [f"Default:{model_benchmark.VARIANT}"]),
+        ("compile_check", [f"<{'|'.join(aot.STUDENTS)}>"]),
+        ("evaluate", ["--model:"]),  # a flag that is shared with other commands
+        ("export", ["--model:", f"<{'|'.join(QUANTIZATIONS)}>"]),
+        ("label", [f"default:'{TOP_K}'"]),
+        ("predict", ["--model:"]),
+    ],
+)
+def test_help_has_the_names_and_defaults_of_the_library(forks, command, texts):
+    done = forks.run(["-m", f"scripts.{command}", "--help"])
+    help_text = "".join(done.stdout.split())  # absl breaks lines at dashes and columns
+    for text in texts:
+        assert text in help_text
 
 
 @pytest.mark.slow

@@ -7,10 +7,11 @@ import sys
 
 from tests.conftest import ROOT
 
+IMPORT = "from scripts import quiet; quiet.import_tensorflow()"
 NOISE = "import os; os.write(2, b'driver trouble\\n')\n"
 
 
-def run(folder, tensorflow, code="from scripts import quiet"):
+def run(folder, tensorflow, code=IMPORT):
     """Runs code in a process whose TensorFlow is this text."""
     (folder / "tensorflow.py").write_text(tensorflow)
     path = os.pathsep.join([str(folder), str(ROOT)])
@@ -25,7 +26,7 @@ def run(folder, tensorflow, code="from scripts import quiet"):
 
 
 def test_noise_of_an_import_is_not_shown(tmp_path):
-    done = run(tmp_path, NOISE, "from scripts import quiet; import sys; sys.stderr.write('after')")
+    done = run(tmp_path, NOISE, f"{IMPORT}; import sys; sys.stderr.write('after')")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "after")
 
 
