@@ -128,7 +128,7 @@ def folder_name(name):
     return f"{words}-{number:08x}"
 
 
-def _plan(tasks, models, workdir, overrides, seeds, label):
+def _plan(tasks, models, workdir, overrides, seeds, label=False):
     """The runs, in order. Raises UserError if a name or override is wrong."""
     tasks_by_name = {}
     for name in tasks:

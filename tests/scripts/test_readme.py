@@ -214,7 +214,10 @@ def test_the_paths_in_the_text_exist(page):
     folder = (ROOT / page).parent
     links = re.findall(r"\]\(((?!http)[^)]+)\)", TEXTS[page])
     paths = re.findall(r"`((?:keras_deit|scripts|tests|transfer)/[\w/.]+)`", TEXTS[page])
-    for path in (*(folder / link for link in links), *(ROOT / path for path in paths)):
+    for path in (
+        *(folder / link.partition("#")[0] for link in links),
+        *(ROOT / path for path in paths),
+    ):
         assert path.exists(), path
 
 

@@ -76,7 +76,7 @@ def test_recipes_and_workdirs_are_in_the_home_folder(home):
     settings = ["dataset=folder:~/birds", "teacher=~/teacher.keras", "start=~/start.keras"]
     row = kd.override(row, settings)
     assert row.dataset == f"folder:{home}/birds"
-    assert (row.teacher, row.start) == (f"{home}/teacher.keras", f"{home}/start.keras")
+    assert (row.teacher, row.start) == ((f"{home}/teacher.keras",), f"{home}/start.keras")
 
     with open_workdir("~/run", row) as workdir:
         assert workdir == home / "run"
