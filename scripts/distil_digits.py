@@ -1,7 +1,8 @@
 """The distillation ablation of scripts/quickstart: a convnet teaches a DeiT on 90 digits.
 
 python -m scripts.distil_digits --compare=teachers --output=runs/teachers compares what teaches
-instead: two convnets, a DeiT, and the vote of all three.
+instead: two convnets, a DeiT, and the vote of all three. --compare=target_epochs compares how many
+epochs a teacher labels.
 """
 
 import pathlib
@@ -15,7 +16,9 @@ OUTPUT = flags.DEFINE_string(
 )
 SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds to repeat each method with.", 1)
 SET = flags.DEFINE_multi_string("set", [], "field=value: a field of all recipes; repeatable.")
-COMPARE = flags.DEFINE_enum("compare", "methods", ["methods", "teachers"], "What to compare.")
+COMPARE = flags.DEFINE_enum(
+    "compare", "methods", ["methods", "teachers", "target_epochs"], "What to compare."
+)
 
 
 def main():
@@ -27,7 +30,11 @@ def main():
     from keras_deit.tools import ablation
 
     output = pathlib.Path(OUTPUT.value)
-    compared = {"methods": ablation.digits_methods, "teachers": ablation.digits_teachers}
+    compared = {
+        "methods": ablation.digits_methods,
+        "teachers": ablation.digits_teachers,
+        "target_epochs": ablation.digits_target_epochs,
+    }
     methods = compared[COMPARE.value]()
     methods = {name: kd.override(row, SET.value) for name, row in methods.items()}
     rows = ablation.run(methods, range(SEEDS.value), output, output / "data")

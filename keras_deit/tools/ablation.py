@@ -54,6 +54,16 @@ def digits_teachers():
     return {**teachers, **students, "by_all": dataclasses.replace(student, teacher=tuple(teachers))}
 
 
+def digits_target_epochs():
+    """The price of labeling few epochs, whose views are seen again and again: recipes by name."""
+    hard = dataclasses.replace(RECIPES["digits_hard"], teacher=("teacher",))
+    students = {
+        f"targets_of_{epochs}": dataclasses.replace(hard, target_epochs=epochs)
+        for epochs in (hard.epochs, 5, 2, 1)
+    }
+    return {"teacher": RECIPES["digits_teacher"], **students}
+
+
 def run(methods, seeds, workdir, data_dir=None, split="test", processes=None):
     """Trains and scores every method with every seed, in separate processes.
 

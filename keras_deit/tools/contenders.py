@@ -7,6 +7,7 @@ end of its input it prints the most memory that it had.
     python -m keras_deit.tools.contenders '{"library": "timm", "variant": ..., "mode": ...}'
 """
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -30,7 +31,8 @@ class Settings:
         mode: str. "inference" or "training".
         precision: str. "float32" or "bfloat16". Training keeps its variables in float32.
         compiler: str. "graph" or "xla" with TensorFlow, "auto" for what a recipe would choose,
-            "eager" or "compile" with PyTorch. Default "auto".
+            "recompute" for the same with ``recompute=true``, "eager" or "compile" with PyTorch.
+            Default "auto".
         batch: int. Images in a step. Default 16.
         teacher: str. What training learns from beside labels: "none", so that both heads learn
             labels; "live", the decisions of a RegNetY-16GF that sees the images in each step; or
@@ -89,7 +91,9 @@ def _keras_deit(settings):
     inference = settings.mode == "inference"
     policies = {"float32": "float32", "bfloat16": "bfloat16" if inference else "mixed_bfloat16"}
     keras.config.set_dtype_policy(policies[settings.precision])
-    model = build(settings.variant, drop_path=DROP_PATH)
+    recompute = settings.compiler == "recompute"
+    with keras.RematScope("full") if recompute else contextlib.nullcontext():
+        model = build(settings.variant, drop_path=DROP_PATH)
     images, labels = _batch(settings, model.image_size)
 
     if inference:
@@ -109,7 +113,7 @@ def _keras_deit(settings):
         optimizer(recipe, steps_per_epoch=1000),
         loss(recipe),
         distillation=distillation,
-        jit_compile={"graph": False, "xla": True, "auto": "auto"}[settings.compiler],
+        jit_compile={"graph": False, "xla": True}.get(settings.compiler, "auto"),
     )
     batches = _dataset(images, labels, settings.teacher == "stored")
     return lambda steps: model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)

@@ -31,6 +31,7 @@ WAYS = {
         ("tensorflow", "auto"),
         ("tensorflow", "graph"),
         ("tensorflow", "xla"),
+        ("tensorflow", "recompute"),  # in training
         ("jax", "auto"),
     ),
     "timm": ((None, "eager"), (None, "compile")),
@@ -80,7 +81,12 @@ def model(variant=VARIANT, batch=16, rounds=ROUNDS, output=None, only=()):
     results = []
     for mode in ("inference", "training"):
         for precision in ("float32", "bfloat16"):
-            names = [name for name in _names() if not only or any(part in name for part in only)]
+            names = [
+                name
+                for name in _names()
+                if (not only or any(part in name for part in only))
+                and (mode == "training" or not name.endswith("recompute"))
+            ]
             settings = {
                 name: Settings(name.split()[0], variant, mode, precision, name.split()[-1], batch)
                 for name in names

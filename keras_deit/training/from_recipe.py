@@ -174,10 +174,11 @@ def _model(recipe, class_names):
         if rate in family.constructor_arguments():
             fields[rate] = getattr(recipe, rate)
 
-    if recipe.start is None:
-        model = build_model(recipe.variant, **fields)
-    else:
-        model = load(recipe.start, recipe.variant, new_heads=recipe.new_heads, **fields)
+    with keras.RematScope("full") if recipe.recompute else contextlib.nullcontext():
+        if recipe.start is None:
+            model = build_model(recipe.variant, **fields)
+        else:
+            model = load(recipe.start, recipe.variant, new_heads=recipe.new_heads, **fields)
 
     model.class_names = tuple(class_names)
     model.preprocessing = preprocessing(recipe)

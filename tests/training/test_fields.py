@@ -7,6 +7,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_deit as kd
 from keras_deit.training import from_recipe
@@ -136,6 +137,7 @@ ELSEWHERE = {  # fields that change no loss of such a run, and the test of each
     "classes": "test_invalid_settings_fail_before_training",
     "token": "test_a_class_head_can_learn_from_a_teacher",
     "accumulate": "test_accumulation_gives_equal_losses",
+    "recompute": "test_recomputed_activations_give_equal_losses",
     "ema": "test_a_moving_average_is_kept_beside_the_weights",
     "strategy": "test_two_replicas_match_one_device",
     "save_minutes": "test_a_killed_run_gives_identical_results",
@@ -186,6 +188,26 @@ def test_scores_are_of_the_validation_split(run_of, combined):
     default, other = run_of(*combined), run_of(*combined, "validation_split=test")
     for name in ("val_accuracy", "val_loss"):
         assert default[name] != other[name]
+
+
+@pytest.mark.slow
+def test_recomputed_activations_give_equal_losses(losses_of):
+    recomputed = losses_of(GRAPH, "recompute=true")
+    np.testing.assert_allclose(recomputed, losses_of(GRAPH), rtol=1e-6)
+
+    model = from_recipe.build(recipe("digits_none", "recompute=true"), tuple("0123456789"), 3)
+    x = tf.zeros((2, 8, 8, 3)), tf.zeros((2, 10)), None, tf.constant(2.0)
+    own = from_recipe.build(recipe("digits_none"), tuple("0123456789"), 3)
+    counts = [
+        sum(
+            "MatMul" in operation.type
+            for operation in tf.function(each._gradients)
+            .get_concrete_function(*x)
+            .graph.get_operations()
+        )
+        for each in (model, own)
+    ]
+    assert counts[0] > counts[1]
 
 
 @pytest.mark.slow
