@@ -143,6 +143,41 @@ def _dataset(images, labels, with_targets):
     return dataset.with_options(options)
 
 
+def _keras_hub(settings):
+    """KerasHub's DeiT on the backend of KERAS_BACKEND; it has one head and no stochastic depth."""
+    import keras
+    import keras_hub
+
+    from keras_deit.configs.variants import VARIANTS
+
+    inference = settings.mode == "inference"
+    policies = {"float32": "float32", "bfloat16": "bfloat16" if inference else "mixed_bfloat16"}
+    keras.config.set_dtype_policy(policies[settings.precision])
+
+    row = VARIANTS[settings.variant]
+    size = (row.image_size, row.image_size)
+    backbone = keras_hub.models.DeiTBackbone(
+        image_shape=(*size, 3),
+        patch_size=row.patch_size,
+        num_layers=row.depth,
+        num_heads=row.heads,
+        hidden_dim=row.width,
+        intermediate_dim=int(row.mlp_ratio * row.width),
+    )
+    model = keras_hub.models.DeiTImageClassifier(backbone, CLASSES, preprocessor=None)
+    images, labels = _batch(settings, size)
+    if inference:
+        return _repeated(lambda: model.predict_on_batch(images))
+
+    model.compile(
+        keras.optimizers.AdamW(1e-3, weight_decay=0.05),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=["categorical_accuracy"],
+    )
+    batches = _dataset(images, labels, with_targets=False)
+    return lambda steps: model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
+
+
 def import_timm():
     """The module ``timm``, also beside a torch without the compiled operators of torchvision.
 
@@ -278,7 +313,12 @@ def _repeated(step, finish=lambda: None):
     return steps
 
 
-LIBRARIES = {"keras_deit": _keras_deit, "timm": _timm, "transformers": _transformers}
+LIBRARIES = {
+    "keras_deit": _keras_deit,
+    "keras_hub": _keras_hub,
+    "timm": _timm,
+    "transformers": _transformers,
+}
 
 if __name__ == "__main__":
     main(sys.argv[1])

@@ -34,6 +34,7 @@ WAYS = {
         ("tensorflow", "recompute"),  # in training
         ("jax", "auto"),
     ),
+    "keras_hub": (("tensorflow", "auto"), ("jax", "auto")),
     "timm": ((None, "eager"), (None, "compile")),
     "transformers": ((None, "eager"),),
 }
@@ -189,7 +190,7 @@ def _compare(settings, rounds):
 def _start(name, settings):
     """A contender after its first step; None if its library has no such mode."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if settings.library == "keras_deit":
+    if settings.library in ("keras_deit", "keras_hub"):
         environment["KERAS_BACKEND"] = name.split()[1].strip(",")
     process = subprocess.Popen(
         [sys.executable, "-m", "keras_deit.tools.contenders", json.dumps(vars(settings))],
