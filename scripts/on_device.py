@@ -71,9 +71,13 @@ def main():
     arguments = parser.parse_args()
     sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # an error here
-    with zipfile.ZipFile(arguments.model) as archive:
-        metadata = json.loads(archive.read("metadata.json"))
-        class_names = archive.read("labels.txt").decode().splitlines()
+    try:
+        with zipfile.ZipFile(arguments.model) as archive:
+            metadata = json.loads(archive.read("metadata.json"))
+            class_names = archive.read("labels.txt").decode().splitlines()
+    except (KeyError, zipfile.BadZipFile) as error:
+        wanted = "expected a .tflite file that python -m scripts.export wrote"
+        raise ValueError(f"{arguments.model}: {wanted}") from error
 
     interpreter = Interpreter(arguments.model)
     interpreter.allocate_tensors()
@@ -95,5 +99,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise SystemExit(print(f"error: {error}", file=sys.stderr) or 2) from error
