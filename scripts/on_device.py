@@ -76,8 +76,7 @@ def main():
             metadata = json.loads(archive.read("metadata.json"))
             class_names = archive.read("labels.txt").decode().splitlines()
     except (KeyError, zipfile.BadZipFile) as error:
-        wanted = "expected a .tflite file that python -m scripts.export wrote"
-        raise ValueError(f"{arguments.model}: {wanted}") from error
+        raise ValueError(f"{arguments.model}: expected a .tflite file of scripts.export") from error
 
     interpreter = Interpreter(arguments.model)
     interpreter.allocate_tensors()
@@ -85,13 +84,11 @@ def main():
     if (batch := model_input["shape"][0]) != 1:
         wanted = "expected 1: export the model without --batch"
         raise ValueError(f"{arguments.model} takes batches of {batch} images: {wanted}")
-    model_output = interpreter.get_output_details()[0]["index"]
     for path in arguments.images:
         interpreter.set_tensor(model_input["index"], preprocess(path, metadata))
         interpreter.invoke()
-        logits = interpreter.get_tensor(model_output)[0]
-        probabilities = np.exp(logits - logits.max())
-        probabilities /= probabilities.sum()
+        logits = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+        probabilities = np.exp(logits - np.logaddexp.reduce(logits))
         best = np.argsort(-probabilities)[:3]
         print(f"{path}: {', '.join(f'{class_names[i]} {probabilities[i]:.1%}' for i in best)}")
 
