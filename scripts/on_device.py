@@ -71,9 +71,12 @@ def main():
     arguments = parser.parse_args()
     sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # an error here
-    with zipfile.ZipFile(arguments.model) as archive:
-        metadata = json.loads(archive.read("metadata.json"))
-        class_names = archive.read("labels.txt").decode().splitlines()
+    try:
+        with zipfile.ZipFile(arguments.model) as archive:
+            metadata = json.loads(archive.read("metadata.json"))
+            class_names = archive.read("labels.txt").decode().splitlines()
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{arguments.model}: expected a .tflite file of scripts.export") from error
 
     interpreter = Interpreter(arguments.model)
     interpreter.allocate_tensors()
@@ -81,13 +84,11 @@ def main():
     if (batch := model_input["shape"][0]) != 1:
         wanted = "expected 1: export the model without --batch"
         raise ValueError(f"{arguments.model} takes batches of {batch} images: {wanted}")
-    model_output = interpreter.get_output_details()[0]["index"]
     for path in arguments.images:
         interpreter.set_tensor(model_input["index"], preprocess(path, metadata))
         interpreter.invoke()
-        logits = interpreter.get_tensor(model_output)[0]
-        probabilities = np.exp(logits - logits.max())
-        probabilities /= probabilities.sum()
+        logits = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+        probabilities = np.exp(logits - np.logaddexp.reduce(logits))
         best = np.argsort(-probabilities)[:3]
         print(f"{path}: {', '.join(f'{class_names[i]} {probabilities[i]:.1%}' for i in best)}")
 
@@ -95,5 +96,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise SystemExit(print(f"error: {error}", file=sys.stderr) or 2) from error

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import unicodedata
 
 from keras_deit.utils.errors import UserError
 
@@ -49,7 +50,8 @@ def readable(names):
 def class_order(model_names, data_names, model="the model", data="the data"):
     """Where a model's classes are among those of a dataset.
 
-    ImageNet's classes may have their synset or any form of their name.
+    ImageNet's classes may have their synset or any form of their name. Names are compared in
+    Unicode's form NFC, because folders on a Mac may have another one.
 
     Args:
         model_names, data_names: sequences of str in the order of outputs and of labels; None, or
@@ -70,7 +72,8 @@ def class_order(model_names, data_names, model="the model", data="the data"):
         >>> class_order(("tench", "goldfish"), ("n01440764", "n01443537")) is None
         True
     """
-    own, others = tuple(model_names or ()), tuple(data_names or ())
+    model_names, data_names = _composed(model_names), _composed(data_names)
+    own, others = model_names, data_names
     if own == numbered(len(own)) or others == numbered(len(others)):
         return None
 
@@ -89,6 +92,10 @@ def class_order(model_names, data_names, model="the model", data="the data"):
         )
     number_of = {name: number for number, name in enumerate(own)}
     return [number_of[name] for name in others]
+
+
+def _composed(names):
+    return tuple(unicodedata.normalize("NFC", name) for name in names or ())
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from keras_deit.utils.errors import UserError
 from keras_deit.utils.names import printable
 
 HELD_OUT = 0.2  # fraction of each class, if there is no validation split
-SHOWN = 5  # folders that an error names
+SHOWN = 5  # folders that a message names
 ALL = "all"  # the split of all images, of a folder without splits
 
 # The folders' names of each split, in any case.
@@ -26,8 +26,8 @@ SPLITS = {
 class Folder:
     """One split: ``folder[i]`` is an encoded image and its label, classes in alphabetical order.
 
-    The images lie in ``<root>/<split>/<class>/``, in files of all formats that ``decode`` reads;
-    a line says how many other files there are.
+    The images lie in ``<root>/<split>/<class>/``, in files of all formats that ``decode`` reads.
+    A line says how many other files there are, another which folders are no split.
     Without a validation split, "train" and "validation" are both made of ``<root>/train/<class>/``
     or ``<root>/<class>/``: a fifth of each class, chosen only by the images' names, is held out for
     validation. "all" is both.
@@ -63,6 +63,7 @@ class Folder:
             images.append(paths)
             ignored += others
         _check_classes(folder, class_folders, images)
+        ignored += image_files.beside(folder)
 
         is_held_out = split in ("train", "validation") and not _split_folder(root, "validation")
         if is_held_out:
@@ -74,6 +75,7 @@ class Folder:
         self.class_sizes = dict(zip(self.class_names, map(len, images), strict=True))
         self.content = _digest(path.relative_to(root) for path, _ in self.files)
         image_files.report_ignored(folder, ignored)
+        _report_other_folders(root, folder)
 
     def __len__(self):
         return len(self.files)
@@ -139,13 +141,27 @@ def _split_folder(root, split):
         for path in subfolders(root)
         if path.name.lower() in names and not _is_class_folder(path)
     ]
-    exact = [path for path in folders if path.name == split]
-    if len(folders) > 1 and not exact:
+    if split not in SPLITS:  # of other names, their case tells two folders apart
+        folders = [path for path in folders if path.name == split] or folders
+
+    if len(folders) > 1:
         several = ", ".join(path.name for path in folders)
         raise UserError(
             f"{printable(root)} has {printable(several)} for the split {split}: expected one"
         )
-    return next(iter(exact or folders), None)
+    return next(iter(folders), None)
+
+
+def _report_other_folders(root, folder):
+    """Prints a line with the folders beside that of a split that are not splits."""
+    names = {folder.name.lower()}.union(*SPLITS.values())
+    others = [path.name for path in subfolders(root) if path.name.lower() not in names]
+    if folder != root and others:
+        more = ", ..." * (len(others) > SHOWN)
+        named = printable(", ".join(others[:SHOWN]))
+        image_files.info_once(
+            f"{printable(root)}: folders that are not splits are ignored: {named}{more}"
+        )
 
 
 def _is_class_folder(folder):

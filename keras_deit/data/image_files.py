@@ -63,6 +63,20 @@ def below(folder):
     return sorted(images), +ignored
 
 
+def beside(folder):
+    """The files in a folder of folders, outside all of these: a Counter by kind, like ``below``'s.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    paths = sorted(folder.iterdir())
+    return collections.Counter(
+        "images outside the folders" if is_image(path) else _kind(path)
+        for path in paths
+        if _is_hidden(path.name) or not path.is_dir()
+    )
+
+
 def is_image(path):
     """Whether a path is a file, not a hidden one, with the suffix of an image."""
     return path.suffix.lower() in suffixes() and not _is_hidden(path.name) and path.is_file()
@@ -97,17 +111,26 @@ def report_ignored(place, ignored):
         place: str or path. Where they are.
         ignored: Counter, as ``below`` gives it.
     """
-    if not ignored or not logs.verbose():
+    if not ignored:
         return
 
     kinds = ", ".join(f"{count} {kind}" for kind, count in ignored.most_common(SHOWN))
     rest = sum(ignored.values()) - sum(count for _, count in ignored.most_common(SHOWN))
     more = f", {rest} others" if rest else ""
-    _info_once(f"{printable(place)}: {ignored.total()} files ignored: {kinds}{more}")
+    info_once(f"{printable(place)}: {ignored.total()} files ignored: {kinds}{more}")
 
 
-@functools.cache  # the splits of a folder may have the same files, and are opened several times
-def _info_once(line):
+def info_once(line):
+    """Prints a line that a process has not printed yet.
+
+    The splits of a folder may have the same files, and are opened several times.
+    """
+    if logs.verbose():
+        _info(line)
+
+
+@functools.cache
+def _info(line):
     logs.info(line)
 
 

@@ -1,6 +1,7 @@
 """Predictions for image files."""
 
 import itertools
+import pathlib
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def predict(model, paths, image_size=None, crop=0.875):
 
     Args:
         model: an ``ImageClassifier``.
-        paths: iterable of ``pathlib.Path``. The image files.
+        paths: iterable of str or path. The image files.
         image_size: int or (height, width), in pixels. Default: the model's own.
         crop: float in [0.05, 1]. Center-crop ratio. Default 0.875.
 
@@ -35,10 +36,9 @@ def predict(model, paths, image_size=None, crop=0.875):
 
     Example:
         >>> import keras_deit as kd
-        >>> import pathlib
         >>> from keras_deit.evaluation.prediction import predict
         >>> model = kd.DeiT(16, patch_size=8, width=12, depth=1, heads=3, num_classes=5)
-        >>> for path, image, probabilities in predict(model, [pathlib.Path("none.png")]):
+        >>> for path, image, probabilities in predict(model, ["none.png"]):
         ...     print(path, image, probabilities)
         none.png None No such file or directory
     """
@@ -50,7 +50,7 @@ def predict(model, paths, image_size=None, crop=0.875):
     predict_logits = predictor(model)
 
     def read(path):
-        image = decode(path.read_bytes(), preprocessing.upright)
+        image = decode(pathlib.Path(path).read_bytes(), preprocessing.upright)
         return evaluation_view(image, size, crop, preprocessing)
 
     images = read_images(read, paths)

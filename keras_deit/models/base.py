@@ -86,8 +86,8 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         super().__init__(autocast=False, **kwargs)
         make_rematerializable(self)
         (self.num_classes,) = positive_integers(num_classes=num_classes)
-        self.class_names = class_name_tuple(class_names, self.num_classes)
-        self.preprocessing = as_preprocessing(preprocessing)
+        self.class_names = class_names
+        self.preprocessing = preprocessing
 
     def logits(self, images, training=False):
         """A list of float32 (batch, num_classes) tensors, one per head."""
@@ -112,6 +112,25 @@ class ImageClassifier(DistillationTrainer, keras.Model):
         (batch, 2 * width).
         """
         return ops.cast(self.features(images), "float32")
+
+    @property
+    def class_names(self):
+        """Class names in output order, a tuple of str, or None. They can be set, as in the
+        constructor."""
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names):
+        self._class_names = class_name_tuple(names, self.num_classes)
+
+    @property
+    def preprocessing(self):
+        """A ``Preprocessing``. It can be set, as in the constructor."""
+        return self._preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, value):
+        self._preprocessing = as_preprocessing(value)
 
     @property
     def class_labels(self):

@@ -112,7 +112,8 @@ def weights_of(path, variant):
     try:
         yield
     except Exception as error:  # h5py's and Keras' are of many types
-        detail = f": {error}" if isinstance(error, UserError) else ""
+        # Of OSErrors because h5py's says "truncated file".
+        detail = f": {error}" if isinstance(error, UserError | OSError) else ""
         raise UserError(f"{path} does not hold the weights of {variant}{detail}") from error
 
 

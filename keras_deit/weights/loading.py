@@ -4,7 +4,6 @@ from keras_deit.configs import variants
 from keras_deit.configs.variants import VARIANTS
 from keras_deit.utils import logs
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.validation import class_name_tuple
 from keras_deit.weights import formats, keras_files
 from keras_deit.weights.assigning import assign
 from keras_deit.weights.descriptions import (
@@ -108,7 +107,7 @@ def load(
         # New heads have their own classes.
         new_head = any(name.startswith(CLASS_HEAD) for name in fresh)
         if not new_head and "class_names" not in overrides:
-            model.class_names = class_name_tuple(target.fields["class_names"], model.num_classes)
+            model.class_names = target.fields["class_names"]
     if fresh:
         logs.info(f"{path}: newly initialized: {', '.join(sorted(fresh))}")
     return model

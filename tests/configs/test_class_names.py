@@ -51,6 +51,7 @@ def test_the_same_classes_in_another_order_are_mapped():
     shuffled = [imagenet_names()[number] for number in PERMUTATION]
     assert class_order(imagenet_synsets(), shuffled) == PERMUTATION
     assert class_order(tuple("abc"), tuple("cab")) == [2, 0, 1]
+    assert class_order(("caf\u00e9", "a"), ("a", "cafe\u0301")) == [1, 0]  # a Mac's folder
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,20 @@ def test_hidden_and_other_files_are_counted_by_kind(tmp_path, capsys):
     assert capsys.readouterr().out == f"{root}: 2 files ignored: 1 .txt, 1 hidden\n"
 
 
+def test_what_lies_beside_classes_and_splits_is_named(tmp_path, capsys):
+    root, photos = tmp_path / "splits", tmp_path / "photos"
+    touch(root, "train/ant/a.jpg", "val/ant/b.jpg", "Testing/ant/c.jpg", "extra/ant/d.jpg")
+    touch(photos, "ant/a.jpg", "bee/b.jpg", "0.jpg", "1.png", "labels.csv", ".git/head")
+    for _ in range(2):
+        datasets.load(f"folder:{root}", "train")
+        datasets.load(f"folder:{photos}", "all")
+
+    assert capsys.readouterr().out.splitlines() == [
+        f"{root}: folders that are not splits are ignored: extra",
+        f"{photos}: 4 files ignored: 2 images outside the folders, 1 hidden, 1 .csv",
+    ]
+
+
 def test_image_paths_are_files_and_all_images_of_folders(tmp_path):
     touch(tmp_path, "a/ant/0.jpg", "a/ant/1.jpg", "a/notes.txt")
     other = tmp_path / "other.raw"

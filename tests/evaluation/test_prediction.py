@@ -36,6 +36,7 @@ def test_images_are_predicted_in_batches_and_in_order(tmp_path, tiny):
     for path in paths:
         Image.fromarray(rng.integers(0, 256, (24, 16, 3), np.uint8)).save(path)
 
+    paths = list(map(str, paths))
     predictions = list(predict(tiny, paths, crop=1))
     assert [path for path, *_ in predictions] == paths
     images = np.stack([image for _, image, _ in predictions])

@@ -65,6 +65,7 @@ def test_examples_refuse_what_they_cannot_take_in_one_line(models, exported, tmp
             corrupt,
             "corrupt.png: image file is truncated: expected a complete",
         ),
+        ("on_device", photo, photo, "photo.png: expected a .tflite file of scripts.export"),
         ("on_device", device, bomb, "bomb.png: 10000 x 9000 pixels: expected .* at most 89478485"),
         ("serving", server, webp, "a.webp begins with b'RIFF.*: expected a JPEG or PNG.*: convert"),
         ("serving", server, corrupt, "cannot take these files: Invalid PNG data"),

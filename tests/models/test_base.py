@@ -54,6 +54,20 @@ def test_class_labels_are_the_names_or_numbers(model):
         type(model)(**{**model.fields, "class_names": ["a"]})
 
 
+def test_names_and_preprocessing_that_are_set_are_checked(model, tmp_path):
+    model = type(model)(**model.fields)
+    half = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    model.class_names, model.preprocessing = list("abcde"), half
+    with pytest.raises(kd.UserError, match="a name for each of 5 classes"):
+        model.class_names = ["a"]
+    with pytest.raises(kd.UserError, match="preprocessing 'half'"):
+        model.preprocessing = "half"
+
+    model.save(tmp_path / "m.keras")
+    saved = keras.saving.load_model(tmp_path / "m.keras")
+    assert (saved.class_names, saved.preprocessing) == (tuple("abcde"), Preprocessing(**half))
+
+
 def test_preprocessing_is_imagenets_or_the_models_own(model):
     assert model.preprocessing == IMAGENET
     half = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), upright=True)

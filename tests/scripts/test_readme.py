@@ -105,6 +105,7 @@ import keras
 keras.config.set_dtype_policy("mixed_bfloat16")
 """
 CHECKS = """
+import pathlib
 import numpy as np
 from keras_deit.exports import formats, litert
 from keras_deit.models.policies import is_float32, layer_policy
@@ -126,7 +127,7 @@ assert np.abs(logits - expected[:1]).max() < 1e-4 * expected.std()
 
 # The downloaded model predicts what it predicts in float32, up to rounding.
 keras.config.set_dtype_policy("float32")
-((_, _, probabilities32),) = predict(kd.load(published), [pathlib.Path("photo.jpg")])
+((_, _, probabilities32),) = predict(kd.load(published), ["photo.jpg"])
 assert 0 < np.abs(probabilities - probabilities32).max() < 0.02 * probabilities32.max()
 """
 

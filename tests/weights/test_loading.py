@@ -105,6 +105,14 @@ def test_a_folder_of_timm_loads_by_its_config(golden, file, tmp_path):
     )
 
 
+def test_a_truncated_weights_file_is_said_to_be_one(tmp_path):
+    path = tmp_path / "a.weights.h5"
+    kd.build("deit_digits").save_weights(path)
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(kd.UserError, match=r"hold the weights of deit_digits: .*truncated file"):
+        kd.load(path, variant="deit_digits")
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".safetensors"])
 def test_our_own_files(suffix, golden, file, tmp_path):
     model, path = load(file), tmp_path / f"own{suffix}"
