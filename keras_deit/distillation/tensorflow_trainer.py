@@ -29,8 +29,9 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
 
     def compile(self, *args, jit_compile="auto", **kwargs):
         several = replicas.count() > 1
-        if jit_compile == "auto" and not self._is_best_compiled(several):
-            jit_compile = False
+        # Keras' own "auto" is no XLA wherever there is only a CPU.
+        if jit_compile == "auto" and not kwargs.get("run_eagerly"):
+            jit_compile = self._is_best_compiled(several)
 
         # XLA cannot compile the exchange between replicas, but what comes before it.
         super().compile(*args, jit_compile=False if several else jit_compile, **kwargs)
@@ -50,14 +51,15 @@ class TensorFlowTrainer(TensorFlowTrainerHooks):
         """Whether XLA is best for what a training step, or each of several replicas, computes.
 
         On a GPU or TPU it is, but for batch statistics of several replicas, which it cannot
-        exchange. On a CPU it lacks oneDNN's matrix products: of DeiT-S it trains in float32 at 0.9
-        and in bfloat16 at 0.5 of the speed of a graph, whose other operations it compiles anyway
-        (``models/operations.py``). What has few parameters, or is a RegNetY, trains at 1.2 to 1.8
-        times that speed with XLA, and replicas are there to try things out.
+        exchange. On a CPU it lacks oneDNN's matrix products: DeiT-S trains in float32 at 0.9 and in
+        bfloat16 at 0.5 of the speed of a graph, whose other operations it compiles anyway
+        (``models/operations.py``), and the digits' DeiT at the same speed, after a longer
+        compilation. A RegNetY, without matrix products, trains at 1.7 times that speed. Several
+        replicas of a CPU are there to try things out.
         """
         if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
             return not several or self.supports_accumulation
-        return not several and not (self.has_attention and self.count_params() >= LARGE)
+        return not several and not self.has_attention
 
     def train_step(self, data):
         """One update with the gradients of the whole batch's mean loss."""
