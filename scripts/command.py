@@ -24,6 +24,8 @@ def _parse(argv, words):
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         _fail(" ".join(str(error).split()))
+    except (SystemExit, BrokenPipeError):  # absl has printed the help, all that was read of it
+        _end(0)
     if rest[1:] and not words:
         _fail(f"unexpected {rest[1]!r}: expected --flag=value")
     return rest

@@ -151,10 +151,10 @@ class _Labeling:
             logs.info(f"{missing} of {self.epochs} epochs are being labeled by other processes")
         else:
             files = [targets.epoch_file(self.folder, epoch) for epoch in range(self.epochs)]
-            size = sum(file.stat().st_size for file in files)
+            kilobytes = sum(file.stat().st_size for file in files) / self.epochs / 1e3
             logs.info(
-                f"{self.folder}: targets of {self.epochs} epochs, {size / self.epochs / 1e6:.3g} MB"
-                f" each: train with --set=targets={self.folder}"
+                f"{self.folder}: targets of {self.epochs} epochs, {kilobytes:,.1f} kB each: train"
+                f" with --set=targets={self.folder}"
             )
         return not missing
 

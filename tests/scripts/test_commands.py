@@ -148,6 +148,7 @@ def test_commands_import_the_library_only_in_their_main():
 
 def test_help_imports_nothing_heavy():
     done = run_as_from_a_shell("scripts.train", "--help", options=["-X", "importtime"])
+    assert done.returncode == 0
     assert "--recipe: Recipe to train" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "absl.flags" in imported
