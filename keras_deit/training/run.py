@@ -23,7 +23,7 @@ from keras_deit.utils.files import atomic_write, atomic_write_json
 from keras_deit.weights import load
 
 
-def train(recipe, workdir, data_dir=None, quiet=False):
+def train(recipe, workdir, data_dir=None, quiet=False, callbacks=()):
     """Trains a recipe in a workdir, or resumes the run found there.
 
     However a run ended, the same call resumes it from its last checkpoint, and its weights, scores
@@ -42,6 +42,9 @@ def train(recipe, workdir, data_dir=None, quiet=False):
             and this run.
         data_dir: path of the folder where TFDS keeps its datasets. Default None, TFDS' own default.
         quiet: bool. Whether to print nothing. Default False.
+        callbacks: list of ``keras.callbacks.Callback``, such as W&B's ``WandbMetricsLogger``. They
+            are called after the run's own, so that an epoch's logs have its validation, and not for
+            the teacher. A resumed epoch begins with the step after its last checkpoint.
 
     Returns:
         The trained model, as ``last.keras`` holds it.
@@ -73,7 +76,7 @@ def train(recipe, workdir, data_dir=None, quiet=False):
             if last.exists():
                 logs.info(f"{workdir} is finished: {last}")
                 return load(last)
-            return _Run(recipe, workdir, data_dir, strategy).train()
+            return _Run(recipe, workdir, data_dir, strategy, tuple(callbacks)).train()
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class _Run:
     workdir: pathlib.Path
     data_dir: str | None
     strategy: Strategy
+    callbacks: tuple
 
     def train(self):
         """The steps of a run, in the only order that works."""
@@ -205,7 +209,7 @@ class _Run:
                     epochs=last_epoch,
                     shuffle=False,  # the data comes in its own order; Keras would warn otherwise
                     verbose=0,
-                    callbacks=[callback, display],
+                    callbacks=[callback, display, *self.callbacks],
                 )
             unreadable.update(batches.info.unreadable)
 

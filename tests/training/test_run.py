@@ -46,6 +46,31 @@ def test_a_run_writes_its_files(run):
     assert set(rows[0]) == columns | {"epoch", "learning_rate", "images_per_second"}
 
 
+class Recorder(keras.callbacks.Callback):
+    """Keeps the calls of a run."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.epochs = [], {}
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps.append(logs["loss"])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs[epoch] = logs["val_accuracy"]
+
+
+@pytest.mark.slow
+def test_callbacks_are_called_with_the_validation(tmp_path, data_dir):
+    recorder = Recorder()
+    row = recipe("digits_none", "run_eagerly=true")
+    kd.train(row, tmp_path, data_dir, quiet=True, callbacks=[recorder])
+    assert len(recorder.steps) == 6
+    with open(tmp_path / "metrics.csv", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [recorder.epochs[i] for i in range(2)] == [float(row["val_accuracy"]) for row in rows]
+
+
 @pytest.mark.slow
 def test_a_finished_run_is_returned_without_training(run, data_dir, capsys):
     workdir, model = run
