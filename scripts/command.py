@@ -24,8 +24,8 @@ def _parse(argv, words):
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         _fail(" ".join(str(error).split()))
-    except (SystemExit, BrokenPipeError):  # absl has printed the help, all that was read of it
-        _end(0)
+    except (SystemExit, BrokenPipeError):
+        _end(0)  # absl has printed the help
     if rest[1:] and not words:
         _fail(f"unexpected {rest[1]!r}: expected --flag=value")
     return rest
@@ -33,7 +33,7 @@ def _parse(argv, words):
 
 def _run_main(main, words):
     quiet.import_tensorflow()  # only now, and in ``main`` the library: --help waits for neither
-    from keras_deit.utils.errors import UserError
+    from keras_deit.utils.errors import UserError  # isort: skip
 
     quiet.begin_command()
     try:

@@ -22,11 +22,8 @@ COMPARE = flags.DEFINE_enum(
 
 
 def main():
-    import numpy as np
-
     import keras_deit as kd
     from keras_deit.data import datasets
-    from keras_deit.evaluation import plots
     from keras_deit.tools import ablation
 
     output = pathlib.Path(OUTPUT.value)
@@ -40,16 +37,14 @@ def main():
     rows = ablation.run(methods, range(SEEDS.value), output, output / "data")
     ablation.report(rows, output)
 
-    # A random image of each digit, in the order of the digits.
-    test = datasets.load("digits", "test", output / "data")
-    digits = [test[row] for row in test.subset_indices(0.0, np.random.default_rng(0))]
-    images = np.stack([image for image, _ in sorted(digits, key=lambda pair: pair[1])])
-    last = list(methods)[-1]
-    model = kd.load(ablation.run_folder(output, last, 0) / "last.keras")
-    plots.attention_maps(model, images, output / "attention_maps.png")
+    ablation.draw_attention(output, list(methods)[-1], output / "data")
 
+    test = datasets.load("digits", "test", output / "data")
     print(f"\nTop-1 in percent on the {len(test)} test images, mean ± standard deviation:\n")
     print(ablation.table(rows))
+    if COMPARE.value == "methods":
+        print("Percent of them on which the models of the first seed decide differently:\n")
+        print(ablation.disagreements(output, output / "data"))
     print(f"{output}: results.csv, results.md, learning_curves.png, attention_maps.png;")
     print("in a folder for each run metrics.csv, plan.json, best.keras, last.keras")
 

@@ -99,7 +99,7 @@ def evaluate(model, batches, verbose=0, before_batch=None):
     """
     info = getattr(batches, "info", None)
     _check_processes(info)
-    predict = _predictor(model, info)
+    predict = predictor_for(model, info)
     bar = progress_bar(info.steps if info else None, "batch", verbose=verbose)
 
     results = []
@@ -125,7 +125,7 @@ def evaluate(model, batches, verbose=0, before_batch=None):
     return {**scores, "fused": fused}
 
 
-def _predictor(model, info):
+def predictor_for(model, info):
     """The function from images to outputs, in the order of the batches' classes."""
     if not isinstance(model, keras.Model):
         return model

@@ -11,11 +11,12 @@ from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
 import keras
+import numpy as np
 
 from keras_deit import data
 from keras_deit.configs.recipes import RECIPES
 from keras_deit.data import datasets
-from keras_deit.evaluation import plots
+from keras_deit.evaluation import disagreement, plots
 from keras_deit.evaluation.scores import HEADS, evaluate
 from keras_deit.training.run import train
 from keras_deit.utils import tables
@@ -23,6 +24,7 @@ from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import atomic_write_text
 from keras_deit.utils.paths import expand_home
 from keras_deit.utils.progress import progress_bar
+from keras_deit.weights import load
 
 SCORES = (*HEADS, "fused")
 COLUMNS = ("method", "seed", *SCORES)
@@ -161,6 +163,40 @@ def table(rows):
     if {"hard", "none"} <= set(methods):
         text += f"\n{_comparison(rows)}\n"
     return text
+
+
+def disagreements(workdir, data_dir=None, split="test", methods=("teacher", "none", "hard")):
+    """How often the models of the first seed decide differently, as text: a table and a sentence.
+
+    It is also written to ``disagreement.md`` in ``workdir``.
+
+    Args:
+        workdir, data_dir, split: those of ``run``.
+        methods: names of methods. Default those of the paper's Table 4.
+    """
+    models = {name: load(run_folder(workdir, name, 0) / "last.keras") for name in methods}
+    recipe = RECIPES["digits_none"]
+    decisions = {
+        name: disagreement.decisions(
+            model, data.evaluation(recipe, data_dir, split, preprocessing=model.preprocessing)
+        )
+        for name, model in models.items()
+    }
+    classifiers = disagreement.by_head(decisions)
+    text = f"{disagreement.table(classifiers)}\n\n{disagreement.reading(models, classifiers)}\n"
+    atomic_write_text(pathlib.Path(expand_home(workdir)) / "disagreement.md", text)
+    return text
+
+
+def draw_attention(workdir, method, data_dir=None, split="test"):
+    """Draws what the model of a method and the first seed attends to, in a random image of each
+    digit, as ``attention_maps.png`` in ``workdir``."""
+    test = datasets.load("digits", split, data_dir)
+    digits = [test[row] for row in test.subset_indices(0.0, np.random.default_rng(0))]
+    images = np.stack([image for image, _ in sorted(digits, key=lambda pair: pair[1])])
+
+    model = load(run_folder(workdir, method, 0) / "last.keras")
+    plots.attention_maps(model, images, pathlib.Path(expand_home(workdir)) / "attention_maps.png")
 
 
 def run_folder(workdir, method, seed):

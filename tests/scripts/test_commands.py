@@ -205,6 +205,8 @@ def test_quickstart_prints_plain_lines_and_a_table(tmp_path):
     assert [row["method"] for row in rows] == ["teacher", "none", "soft", "hard"]
     assert [row["distillation"] is None for row in rows] == [True, True, False, False]
     assert (tmp_path / "results.md").read_text() in done.stdout
+    assert (tmp_path / "disagreement.md").read_text() in done.stdout
+    assert "hard, distillation, decides differently from teacher on " in done.stdout
     for name in ("learning_curves.png", "attention_maps.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert ablation.run_folder(tmp_path, "hard", 0).joinpath("last.keras").exists()
