@@ -11,6 +11,7 @@ of the batch):
 - ``log_rest``: of soft targets, float16 (step, row): the log-probability of all other classes.
 """
 
+import hashlib
 import json
 import math
 import pathlib
@@ -18,7 +19,7 @@ import pathlib
 import numpy as np
 
 from keras_deit.utils.errors import UserError
-from keras_deit.utils.files import atomic_write_safetensors
+from keras_deit.utils.files import atomic_write_json, atomic_write_safetensors
 
 DESCRIPTION = "targets.json"
 FORMAT = "keras_deit targets 1"
@@ -37,7 +38,7 @@ def encode(logits, kind, top_k):
         A dict of arrays, see the module.
 
     Raises:
-        UserError: a logit is NaN.
+        UserError: a logit is NaN, or the largest of a row is infinite.
 
     Example:
         >>> import numpy as np
@@ -45,8 +46,8 @@ def encode(logits, kind, top_k):
         >>> encode(np.float32([[0, 2, 1]]), "hard", top_k=2)
         {'classes': array([1], dtype=uint16)}
     """
-    if np.isnan(logits).any():
-        raise UserError("the teacher gives NaN: expected logits")
+    if not np.isfinite(logits.max(axis=-1)).all():  # a maximum is NaN if anything is
+        raise UserError("the teacher gives NaN or infinity: expected logits")
 
     num_classes = logits.shape[-1]
     dtype = np.uint16 if num_classes <= 2**16 else np.uint32
@@ -105,21 +106,39 @@ def read_description(folder):
     """The content of a folder's ``targets.json``; None if there is none.
 
     Raises:
-        UserError: it is not of such a folder.
+        UserError: it is not of such a folder, or was changed.
     """
     path = pathlib.Path(folder) / DESCRIPTION
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         if description["format"] != FORMAT:
             raise ValueError(description["format"])
-        dict(description["views"]), dict(description["files"]), int(description["epochs"])
+        digest = description.pop("digest")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} was not written by kd.label: choose another folder") from error
+
+    # Training relies on each field, and one that was edited is not seen in the arrays.
+    if digest != _digest(description):
+        raise UserError(
+            f"{path} was changed after it was written: restore it, or delete the folder and run"
+            " scripts.label again"
+        )
     return description
+
+
+def write_description(folder, description):
+    """Writes a folder's ``targets.json``, as ``read_description`` gives it back."""
+    content = {**description, "digest": _digest(description)}
+    atomic_write_json(pathlib.Path(folder) / DESCRIPTION, content)
+
+
+def _digest(description):
+    """The SHA-256 of a dict of JSON values."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def epoch_file(folder, epoch):
@@ -127,20 +146,41 @@ def epoch_file(folder, epoch):
     return pathlib.Path(folder) / f"epoch-{epoch:04}.safetensors"
 
 
-def read_steps(path):
-    """The steps of an unfinished epoch, a list of dicts of arrays; none if it was not begun."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+def read_steps(path, description):
+    """The steps of an unfinished epoch, a list of dicts of arrays.
+
+    None if it was not begun, was changed, or is of targets with another description.
+    """
+    from safetensors import SafetensorError, safe_open
 
     try:
-        arrays = load_file(path)
+        with safe_open(path, "numpy") as file:
+            names = file.keys()
+            arrays = {name: file.get_tensor(name) for name in names}
+            metadata = file.metadata() or {}
     except (OSError, SafetensorError):
         return []
+    if metadata.get("digest") != _digest_of_steps(arrays, description):
+        return []
+
     count = len(arrays["classes"])
     return [{name: array[step] for name, array in arrays.items()} for step in range(count)]
 
 
-def write_steps(path, steps):
-    """Writes the steps of an epoch, or of its beginning, as ``read_steps`` gives them back."""
+def write_steps(path, steps, description=None):
+    """Writes the steps of an epoch; or of its beginning, with the description of the targets, as
+    ``read_steps`` gives them back."""
     arrays = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
-    atomic_write_safetensors(path, arrays, {"format": FORMAT})
+    metadata = {"format": FORMAT}
+    if description is not None:
+        metadata["digest"] = _digest_of_steps(arrays, description)
+    atomic_write_safetensors(path, arrays, metadata)
+
+
+def _digest_of_steps(arrays, description):
+    """A digest of arrays and of what they are targets of: all but the list of finished files."""
+    content = {
+        name: [str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
+        for name, array in arrays.items()
+    }
+    return _digest({**description, "files": content})

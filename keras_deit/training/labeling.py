@@ -22,7 +22,6 @@ from keras_deit.utils import logs
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.files import (
     PARTIAL,
-    atomic_write_json,
     locked,
     sha256,
     try_locked,
@@ -86,8 +85,8 @@ def label(recipe, output, data_dir=None, top_k=TOP_K, quiet=False):
                 f"teacher={','.join(recipe.teacher) or 'none'} with"
                 f" distillation={recipe.distillation}: expected a recipe with a teacher to label"
             )
-        if top_k < 1:
-            raise UserError(f"top_k {top_k}: expected 1 or more")
+        if not isinstance(top_k, int) or top_k < 1:
+            raise UserError(f"top_k {top_k!r}: expected an integer of 1 or more")
 
         strategy = Strategy(recipe.strategy)
         folder = pathlib.Path(expand_home(output))
@@ -160,11 +159,13 @@ class _Labeling:
 
     def _begin(self, samples, model):
         """Writes the description, or checks the one that is there."""
+        num_classes = samples.dataset.num_classes
+        is_soft = self.recipe.distillation == "soft"
         description = {
             "format": targets.FORMAT,
             "version": VERSION,
             "kind": self.recipe.distillation,
-            "top_k": self.top_k if self.recipe.distillation == "soft" else None,
+            "top_k": min(self.top_k, num_classes) if is_soft else None,
             "epochs": self.epochs,
             "teachers": self._describe_teachers(model),
             "views": describe_views(samples),
@@ -174,7 +175,7 @@ class _Labeling:
         with self._locked():
             stored = targets.read_description(self.folder)
             if stored is None:
-                atomic_write_json(self.folder / targets.DESCRIPTION, description)
+                targets.write_description(self.folder, description)
                 return
 
         check_views(self.folder, stored["views"], description["views"])
@@ -225,7 +226,8 @@ class _Labeling:
             partial.unlink(missing_ok=True)
 
         unfinished = self.folder / f"epoch-{epoch:04}.unfinished.safetensors"
-        steps = targets.read_steps(unfinished)
+        description = targets.read_description(self.folder)
+        steps = targets.read_steps(unfinished, description)
         progress.resume(len(steps) * info.batch_size)
 
         last_save = time.monotonic()
@@ -238,7 +240,7 @@ class _Labeling:
                     progress.add(info.batch_size)
 
                     if time.monotonic() - last_save > SAVE_SECONDS:
-                        targets.write_steps(unfinished, steps)
+                        targets.write_steps(unfinished, steps, description)
                         last_save = time.monotonic()
 
         path = targets.epoch_file(self.folder, epoch)
@@ -247,7 +249,7 @@ class _Labeling:
             description = targets.read_description(self.folder)
             files = {**description["files"], str(epoch): sha256(path)}
             files = dict(sorted(files.items(), key=lambda item: int(item[0])))
-            atomic_write_json(self.folder / targets.DESCRIPTION, {**description, "files": files})
+            targets.write_description(self.folder, {**description, "files": files})
         unfinished.unlink(missing_ok=True)
 
     def _finished(self):
@@ -256,7 +258,7 @@ class _Labeling:
         return {
             epoch
             for epoch in range(self.epochs)
-            if str(epoch) in files and targets.epoch_file(self.folder, epoch).exists()
+            if str(epoch) in files and targets.epoch_file(self.folder, epoch).is_file()
         }
 
     @contextlib.contextmanager

@@ -10,7 +10,7 @@ import keras_deit as kd
 from keras_deit.data import targets
 from keras_deit.data.samples import VIEW_FIELDS, Samples
 from keras_deit.data.stored_targets import describe_views
-from keras_deit.utils.files import atomic_write_json, atomic_write_safetensors, sha256
+from keras_deit.utils.files import atomic_write_safetensors, sha256
 from tests.conftest import recipe
 
 
@@ -77,8 +77,10 @@ def test_extreme_logits_stay_finite():
     for top_k in (1, 3):
         decoded = targets.decode(targets.encode(logits, "soft", top_k), 3)
         assert np.isfinite(decoded).all()
-    with pytest.raises(kd.UserError, match="the teacher gives NaN"):
-        targets.encode(np.float32([[np.nan, 0]]), "hard", 1)
+    for wrong in ([np.nan, 0], [np.inf, 0], [-np.inf, -np.inf]):
+        for kind in ("hard", "soft"):
+            with pytest.raises(kd.UserError, match="the teacher gives NaN or infinity"):
+                targets.encode(np.float32([wrong]), kind, 1)
 
 
 def test_views_depend_on_no_other_fields(data_dir):
@@ -114,12 +116,11 @@ def write(folder, samples, **changes):
         "views": describe_views(samples),
         "files": {str(epoch): sha256(targets.epoch_file(folder, epoch)) for epoch in range(2)},
     }
-    atomic_write_json(folder / targets.DESCRIPTION, {**description, **changes})
+    targets.write_description(folder, {**description, **changes})
 
 
 def change(folder, **values):
-    path = folder / targets.DESCRIPTION
-    atomic_write_json(path, {**json.loads(path.read_text()), **values})
+    targets.write_description(folder, {**targets.read_description(folder), **values})
 
 
 @pytest.fixture
@@ -218,6 +219,35 @@ def test_changed_truncated_and_missing_files_are_refused(stored, data_dir):
     change(stored, files={})
     with pytest.raises(kd.UserError, match="unfinished, 2 of 2 epochs are missing"):
         batches(stored, data_dir)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"kind": "soft"}, {"epochs": 1}, {"epochs": float("inf")}, {"teachers": None}, {"views": []}],
+)
+def test_an_edited_description_is_refused(values, stored, data_dir):
+    path = stored / targets.DESCRIPTION
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    with pytest.raises(kd.UserError, match=rf"{path} was changed after it was written: restore"):
+        batches(stored, data_dir)
+    path.write_text("[" * 100_000)
+    with pytest.raises(kd.UserError, match=rf"{path} was not written by kd.label"):
+        batches(stored, data_dir)
+
+
+def test_unfinished_steps_are_of_the_same_targets_and_unchanged(tmp_path):
+    path, description = tmp_path / "unfinished.safetensors", {"kind": "hard", "files": {}}
+    steps = [{"classes": np.uint16([step, 1])} for step in range(3)]
+    targets.write_steps(path, steps, description)
+    read = targets.read_steps(path, {**description, "files": {"0": ""}})
+    np.testing.assert_equal(read, steps)
+    assert targets.read_steps(path, {**description, "teachers": []}) == []
+
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    assert targets.read_steps(path, description) == []
+    for other in ({"x": np.zeros(2)}, {"classes": np.zeros((2, 3, 4), np.uint16)}):
+        atomic_write_safetensors(path, other, {"format": targets.FORMAT})
+        assert targets.read_steps(path, description) == []
 
 
 def test_other_images_and_folders_are_refused(stored, data_dir, tmp_path):

@@ -149,6 +149,16 @@ def test_a_folder_has_targets_of_one_recipe_and_teacher(teacher, tmp_path, data_
     assert kd.data.train(recipe("digits_hard", *settings), data_dir).steps == 3
 
 
+def test_top_k_is_an_integer_and_no_more_than_the_classes(teacher, tmp_path, data_dir):
+    row = recipe("digits_soft", f"teacher={teacher}")
+    for wrong in (0, 1.5, "3", None):
+        with pytest.raises(kd.UserError, match=f"top_k {wrong!r}: expected an integer"):
+            kd.label(row, tmp_path, data_dir, top_k=wrong)
+    kd.label(row, tmp_path, data_dir, top_k=99)
+    assert kd.label(row, tmp_path, data_dir, top_k=10)
+    assert json.loads((tmp_path / "targets.json").read_text())["top_k"] == 10
+
+
 def test_only_a_recipe_with_a_teacher_is_labeled(tmp_path, data_dir):
     with pytest.raises(
         kd.UserError, match="teacher=none with distillation=none: expected a recipe"
