@@ -13,7 +13,7 @@ from keras_deit.distillation.losses import (
     class_labels,
     has_targets,
 )
-from keras_deit.distillation.teacher import SMALLEST, logits_for
+from keras_deit.distillation.teacher import combine, logits_for
 from keras_deit.utils.errors import UserError
 from keras_deit.utils.gradients import without_gradients
 from keras_deit.utils.keras_private import last_operation
@@ -111,6 +111,7 @@ class Distillation:
             ),
         }
         self._loss = losses[kind]
+        self._num_classes = None  # the student's, which ``check`` knows
         self._logits = None  # functions from the student's images, which ``check`` makes
         self._class_loss = keras.metrics.Mean(name="class_loss")
         self._distillation_loss = keras.metrics.Mean(name="distillation_loss")
@@ -147,6 +148,10 @@ class Distillation:
                     f"distillation {self.kind} without a teacher, and batches without targets:"
                     ' expected a teacher, or labels that are a dict of "labels" and "targets"'
                 )
+            shape = tuple(labels["targets"].shape)
+            expected = self._num_classes or shape[-1]
+            if len(shape) != 2 or shape[1] != expected:
+                raise UserError(f"targets {shape}: expected logits (batch, {expected})")
             return ops.cast(labels["targets"], "float32")
 
         labels = class_labels(labels)
@@ -162,7 +167,7 @@ class Distillation:
                 functools.partial(teacher, training=False) for teacher in self.teachers
             ]
             logits = [ops.cast(function(images), "float32") for function in functions]
-            combined = logits[0] if len(logits) == 1 else _combine(logits, self.kind)
+            combined = logits[0] if len(logits) == 1 else combine(logits, self.kind)
         return ops.stop_gradient(combined)
 
     def distillation_loss(self, logits, target, weights=None):
@@ -227,6 +232,7 @@ class Distillation:
         for teacher in self.teachers:
             self._check_teacher(teacher, student)
         self._logits = [logits_for(teacher, student) for teacher in self.teachers]
+        self._num_classes = student.num_classes
 
     def _check_teacher(self, teacher, student):
         name = getattr(teacher, "name", type(teacher).__name__)
@@ -276,23 +282,6 @@ class Distillation:
                 f" {student.num_classes}: expected the same classes"
             )
         self._teacher_logits = logits_for(teacher, student)
-
-
-def _combine(logits, kind):
-    """The logits of several teachers as those of one, see ``Distillation``.
-
-    Args:
-        logits: list of float32 tensors (batch, num_classes).
-        kind: "hard" or "soft".
-    """
-    mean = sum(ops.softmax(each) for each in logits) / len(logits)
-    if kind == "soft":
-        return ops.log(ops.maximum(mean, SMALLEST))
-
-    votes = sum(
-        ops.one_hot(ops.argmax(each, axis=-1), each.shape[-1], dtype="float32") for each in logits
-    )
-    return votes + mean / 2  # which is less than a vote
 
 
 def _accepts(expected, shape):

@@ -83,3 +83,20 @@ def logits_for(teacher, student):
         return outputs if order is None else ops.take(outputs, order, axis=-1)
 
     return logits
+
+
+def combine(logits, kind):
+    """The logits of several teachers as those of one, see ``Distillation``.
+
+    Args:
+        logits: list of float32 tensors (batch, num_classes).
+        kind: "hard" or "soft".
+    """
+    mean = sum(ops.softmax(each) for each in logits) / len(logits)
+    if kind == "soft":
+        return ops.log(ops.maximum(mean, SMALLEST))
+
+    votes = sum(
+        ops.one_hot(ops.argmax(each, axis=-1), each.shape[-1], dtype="float32") for each in logits
+    )
+    return votes + mean / 2  # which is less than a vote

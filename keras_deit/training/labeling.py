@@ -88,6 +88,9 @@ def label(recipe, output, data_dir=None, top_k=TOP_K, quiet=False):
         if not isinstance(top_k, int) or top_k < 1:
             raise UserError(f"top_k {top_k!r}: expected an integer of 1 or more")
 
+        if not str(output):
+            raise UserError("an empty output: expected the name of a folder")
+
         strategy = Strategy(recipe.strategy)
         folder = pathlib.Path(expand_home(output))
         recipe = replace(recipe, targets=None)
@@ -161,13 +164,18 @@ class _Labeling:
         """Writes the description, or checks the one that is there."""
         num_classes = samples.dataset.num_classes
         is_soft = self.recipe.distillation == "soft"
+        entries = identify_teachers(self.recipe.teacher)
+        digests = map(_weights_sha256, model.distillation.teachers)
         description = {
             "format": targets.FORMAT,
             "version": VERSION,
             "kind": self.recipe.distillation,
             "top_k": min(self.top_k, num_classes) if is_soft else None,
             "epochs": self.epochs,
-            "teachers": self._describe_teachers(model),
+            "precision": self.recipe.precision,
+            "teachers": [
+                {**entry, "weights": digest} for entry, digest in zip(entries, digests, strict=True)
+            ],
             "views": describe_views(samples),
             "files": {},
         }
@@ -179,7 +187,7 @@ class _Labeling:
                 return
 
         check_views(self.folder, stored["views"], description["views"])
-        for name in ("kind", "top_k", "epochs"):
+        for name in ("kind", "top_k", "epochs", "precision"):
             if stored[name] != description[name]:
                 raise UserError(
                     f"{self.folder} holds targets of another recipe ({name} {stored[name]!r} ->"
@@ -192,23 +200,24 @@ class _Labeling:
                 f"{self.folder} holds targets of other teachers, or other weights of them: choose"
                 " another folder"
             )
+        self._drop_changed_files(stored["files"])
 
-    def _describe_teachers(self, model):
-        entries = identify_teachers(self.recipe.teacher)
-        return [
-            {**entry, "weights": _weights_sha256(teacher)}
-            for entry, teacher in zip(entries, model.distillation.teachers, strict=True)
-        ]
+    def _drop_changed_files(self, files):
+        """Removes finished epochs that were changed, which are then labeled again."""
+        for epoch, digest in files.items():
+            path = targets.epoch_file(self.folder, int(epoch))
+            if path.is_file() and sha256(path) != digest:
+                logs.info(f"{path} was changed after it was written: it is labeled again")
+                path.unlink()
 
     def _print_plan(self, batches):
-        recipe = self.recipe
         kept = "its decision"
-        if recipe.distillation == "soft":
+        if self.recipe.distillation == "soft":
             kept = f"its {min(self.top_k, batches.num_classes)} largest log-probabilities"
         views = batches.steps * batches.info.batch_size
         logs.info(
-            f"Labeling {self.epochs} epochs of {views:,} views of {recipe.dataset} by"
-            f" {' and '.join(recipe.teacher)}, of each {kept}, into {self.folder}"
+            f"Labeling {self.epochs} epochs of {views:,} views of {self.recipe.dataset} by"
+            f" {' and '.join(self.recipe.teacher)}, of each {kept}, into {self.folder}"
         )
 
     def _batches(self, epoch, step):

@@ -165,6 +165,14 @@ def test_targets_in_the_batches_teach_as_the_teacher_does(tiny, accumulate):
         np.testing.assert_allclose(logs[1][name], values, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(8, 7), (8, 1), (8,)])
+def test_targets_of_another_shape_are_refused(tiny, shape):
+    tiny.compile("sgd", kd.loss(), distillation=kd.Distillation(kind="hard"))
+    labels = {"labels": Y, "targets": np.zeros(shape, "float32")}
+    with pytest.raises(kd.UserError, match=r"targets \(.*\): expected logits \(batch, 5\)"):
+        tiny.fit(X, labels, verbose=0)
+
+
 def test_without_a_teacher_and_without_targets_nothing_trains(tiny):
     tiny.compile("sgd", kd.loss(), distillation=kd.Distillation(kind="hard"))
     with pytest.raises(kd.UserError, match='expected a teacher, or labels that are a dict of "lab'):

@@ -126,6 +126,13 @@ def test_a_deleted_epoch_is_labeled_again(teacher, tmp_path, data_dir, capsys):
     kd.label(row, tmp_path, data_dir)
     assert path.read_bytes() == content
 
+    path.write_bytes(content[:-1])
+    kd.label(row, tmp_path, data_dir)
+    assert path.read_bytes() == content
+    assert (
+        f"{path} was changed after it was written: it is labeled again" in capsys.readouterr().out
+    )
+
 
 def test_a_folder_has_targets_of_one_recipe_and_teacher(teacher, tmp_path, data_dir):
     kd.label(recipe("digits_hard", f"teacher={teacher}"), tmp_path / "targets", data_dir)
