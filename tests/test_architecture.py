@@ -28,6 +28,7 @@ TORCH_IN_FUNCTIONS = (
     "utils/gradients.py",
     "tools/benchmarks.py",
     "tools/contenders.py",  # timm, to compare with
+    "tools/peers.py",
 )
 IMPORT_TORCH = (*TORCH_BACKEND, *TORCH_IN_FUNCTIONS)
 

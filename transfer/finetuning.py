@@ -1,20 +1,16 @@
 """Fine-tuning: the recipe of a model on a task, its teacher, and its training run."""
 
 import dataclasses
-import json
 import pathlib
-import zlib
 
 import keras
 import numpy as np
 
 import keras_deit as kd
 from keras_deit.data import datasets
-from keras_deit.data.samples import VIEW_FIELDS
 from keras_deit.distribution import Strategy, processes
 from keras_deit.models.base import ImageClassifier
 from keras_deit.models.factory import family_names, float32_copy
-from keras_deit.training.from_recipe import preprocessing
 from keras_deit.utils import logs
 from keras_deit.utils.files import atomic_write, atomic_write_text, sha256
 from keras_deit.utils.paths import expand_home
@@ -27,12 +23,6 @@ from transfer.tasks import find
 FIELDS_OF_STUDENT = (
     *("train_split", "validation_split", "train_fraction", "subset", "image_size", "eval_crop"),
     *("max_damaged", "seed", "strategy", "precision"),
-)
-
-# The fields that stored targets depend on, beside the teachers and the normalization.
-FIELDS_OF_TARGETS = (
-    *("dataset", *VIEW_FIELDS, "batch_size", "mix_group", "upright", "data_seed"),
-    *("epochs", "target_epochs", "distillation"),
 )
 
 # A task's settings depend on these fields, so that overrides of them are applied first.
@@ -152,38 +142,8 @@ def finetune_recipe(task, task_recipe, workdir, data_dir=None):
 
     if not task_recipe.targets:
         folder = workdir / "teachers"
-        task_recipe = _with_finetuned_teachers(task, task_recipe, folder, data_dir, finished)
+        task_recipe = with_finetuned_teachers(task, task_recipe, folder, data_dir, finished)
     return kd.train(task_recipe, workdir, data_dir)
-
-
-def with_targets(task, task_recipe, folder, data_dir=None):
-    """Has the teachers of a recipe label its views, once for all runs that show the same views.
-
-    Published teachers are fine-tuned on the task first, once for all runs with the same data.
-
-    Args:
-        task: a ``Task``.
-        task_recipe: a ``Recipe`` with teachers that ``recipe`` made, whose views do not depend on
-            its seed: it has a ``data_seed``.
-        folder: ``pathlib.Path``. Where the runs keep teachers and targets, in folders of their own
-            for each kind of views.
-        data_dir: as for ``finetune``.
-
-    Returns:
-        The ``Recipe`` that trains from the targets.
-
-    Raises:
-        UserError: as ``keras_deit.label``.
-    """
-    prepare(task_recipe, folder, data_dir)
-    base = dataclasses.replace(task_recipe, seed=task_recipe.data_seed)
-    teachers = folder / "teachers" / _key([getattr(base, name) for name in FIELDS_OF_STUDENT])
-    base = _with_finetuned_teachers(task, base, teachers, data_dir)
-
-    views = [getattr(base, name) for name in FIELDS_OF_TARGETS]
-    targets = folder / "targets" / _key([*views, base.teacher, preprocessing(base)])
-    kd.label(base, targets, data_dir)
-    return dataclasses.replace(task_recipe, targets=str(targets), teacher=())
 
 
 def prepare(task_recipe, workdir, data_dir=None):
@@ -277,7 +237,7 @@ def _note(task, model):
     return "; ".join([*parts, "the rest as for ImageNet (Table 9)"]) + "."
 
 
-def _with_finetuned_teachers(task, student_recipe, folder, data_dir, finished=False):
+def with_finetuned_teachers(task, student_recipe, folder, data_dir, finished=False):
     """The recipe with its published teachers fine-tuned on the task, each in a folder of its name.
 
     A teacher must know the task's classes, which a published one does not. A file is used as it
@@ -294,11 +254,6 @@ def _with_finetuned_teachers(task, student_recipe, folder, data_dir, finished=Fa
             kd.train(dataclasses.replace(recipe(task, name), **shared), workdir, data_dir)
         teachers.append(str(workdir / "last.keras"))
     return dataclasses.replace(student_recipe, teacher=tuple(teachers))
-
-
-def _key(values):
-    """A short name for values that JSON can hold, or ``repr`` tells apart."""
-    return f"{zlib.crc32(json.dumps(values, default=repr).encode()):08x}"
 
 
 def _save_start(model, path):

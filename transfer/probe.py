@@ -15,7 +15,7 @@ from keras_deit.data.transforms import evaluation_view
 from keras_deit.distribution import Strategy
 from keras_deit.evaluation.inference import predictor
 from keras_deit.training import from_recipe
-from keras_deit.training.run import check_classes
+from keras_deit.training.data_identity import check_classes
 from keras_deit.utils import logs
 from keras_deit.utils.files import atomic_write_json
 from keras_deit.utils.paths import expand_home

@@ -19,7 +19,8 @@ from keras_deit.utils.files import atomic_write_text, locked
 from keras_deit.utils.paths import expand_home
 from keras_deit.weights.sources import identity
 from transfer import results
-from transfer.finetuning import finetune_recipe, recipe, with_targets
+from transfer.finetuning import finetune_recipe, recipe
+from transfer.labeling import with_targets
 from transfer.probe import METHODS, probe_recipe
 from transfer.tasks import TASKS, Task, find
 

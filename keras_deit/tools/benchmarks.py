@@ -20,7 +20,7 @@ from keras_deit.data.seeding import VIEW, generator
 from keras_deit.data.transforms import training_view
 from keras_deit.exports import export, table
 from keras_deit.models.factory import build
-from keras_deit.tools.contenders import import_timm
+from keras_deit.tools.peers import import_timm
 from keras_deit.utils import tables
 from keras_deit.weights import save_pretrained
 

@@ -14,7 +14,7 @@ import re
 import sys
 import time
 
-from keras_deit.utils.errors import UserError
+from keras_deit.tools.peers import import_timm
 
 CLASSES = 1000
 TEACHER = "regnety_160"
@@ -78,6 +78,14 @@ def _batch(settings, size):
     return images, labels
 
 
+def _set_policy(settings):
+    """Has Keras make models of a precision; training keeps variables in float32."""
+    import keras
+
+    mixed = "mixed_" * (settings.precision == "bfloat16" and settings.mode == "training")
+    keras.config.set_dtype_policy(mixed + settings.precision)
+
+
 def _keras_deit(settings):
     """``keras_deit`` on the backend of KERAS_BACKEND."""
     import keras
@@ -89,8 +97,7 @@ def _keras_deit(settings):
     from keras_deit.training import loss, optimizer
 
     inference = settings.mode == "inference"
-    policies = {"float32": "float32", "bfloat16": "bfloat16" if inference else "mixed_bfloat16"}
-    keras.config.set_dtype_policy(policies[settings.precision])
+    _set_policy(settings)
     recompute = settings.compiler == "recompute"
     with keras.RematScope("full") if recompute else contextlib.nullcontext():
         model = build(settings.variant, drop_path=DROP_PATH)
@@ -151,8 +158,7 @@ def _keras_hub(settings):
     from keras_deit.configs.variants import VARIANTS
 
     inference = settings.mode == "inference"
-    policies = {"float32": "float32", "bfloat16": "bfloat16" if inference else "mixed_bfloat16"}
-    keras.config.set_dtype_policy(policies[settings.precision])
+    _set_policy(settings)
 
     row = VARIANTS[settings.variant]
     size = (row.image_size, row.image_size)
@@ -176,28 +182,6 @@ def _keras_hub(settings):
     )
     batches = _dataset(images, labels, with_targets=False)
     return lambda steps: model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
-
-
-def import_timm():
-    """The module ``timm``, also beside a torch without the compiled operators of torchvision.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError("timm to compare with is not installed: pip install timm") from error
-
-    # timm imports torchvision, which wants these two: declare them, for as long as timm lives.
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-    import timm
-
-    timm.declared_operators = library
-    return timm
 
 
 def _timm(settings):

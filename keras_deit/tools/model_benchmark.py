@@ -8,11 +8,8 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import time
 
-import numpy as np
-
-from keras_deit.evaluation import plots
+from keras_deit.tools import model_report
 from keras_deit.tools.contenders import Settings
 from keras_deit.utils import logs, tables
 from keras_deit.utils.errors import UserError
@@ -23,7 +20,6 @@ TEACHERS = {"no teacher": "none", "stored targets": "stored", "live teacher": "l
 VARIANT = "deit_small_distilled_patch16_224"
 ROUNDS = 5
 ROUND_SECONDS = 8.0  # so many steps are a round that the slowest contender takes about this long
-MATRIX = 2048  # side of the matrices whose product gives the rate of the machine
 
 # The ways of each library: (backend of Keras or None, compiler).
 WAYS = {
@@ -38,7 +34,6 @@ WAYS = {
     "timm": ((None, "eager"), (None, "compile")),
     "transformers": ((None, "eager"),),
 }
-BASELINE = "timm eager"
 
 
 @dataclasses.dataclass
@@ -94,10 +89,10 @@ def model(variant=VARIANT, batch=16, rounds=ROUNDS, output=None, only=()):
             }
             results += _compare(settings, rounds)
 
-    text = _table(results)
+    text = model_report.table(results)
     print(text)
     if output is not None:
-        _write(pathlib.Path(output), text, results)
+        model_report.write(pathlib.Path(output), text, results)
 
 
 def distillation(variant=STUDENT, batch=8, rounds=ROUNDS, output=None):
@@ -131,8 +126,8 @@ def distillation(variant=STUDENT, batch=8, rounds=ROUNDS, output=None):
         [
             contender.name,
             f"{contender.images_per_second:.2f}",
-            _ratio_text(contender, plain),
-            _ratio_text(contender, live),
+            model_report.ratio_text(contender, plain),
+            model_report.ratio_text(contender, live),
             f"{contender.peak:.2f} GiB",
         ]
         for contender in contenders
@@ -143,7 +138,7 @@ def distillation(variant=STUDENT, batch=8, rounds=ROUNDS, output=None):
     if output is not None:
         folder = pathlib.Path(output)
         atomic_write_text(folder / "distillation.md", f"{text}\n")
-        atomic_write_json(folder / "distillation.json", _figures(contenders))
+        atomic_write_json(folder / "distillation.json", model_report.figures(contenders))
 
 
 def _names():
@@ -226,124 +221,3 @@ def _finish(contender):
     contender.process.stdin.close()
     contender.peak = float(contender.process.stdout.readline().split()[1])
     contender.process.stdin = None  # so that nothing writes to it any more
-
-
-def _table(contenders):
-    """Markdown, a row per contender."""
-    rates = {precision: matrix_rate(precision) for precision in ("float32", "bfloat16")}
-    header = ["", "im/s", f"over {BASELINE}", "first step", "peak memory", "of the matrix rate"]
-    rows = []
-    for contender in contenders:
-        settings = contender.settings
-        operations = _operations(settings) * contender.images_per_second
-        rows.append(
-            [
-                f"{settings.mode}, {settings.precision}: {contender.name}",
-                f"{contender.images_per_second:.1f}",
-                _ratio(contender, contenders),
-                f"{contender.first_step:.0f} s",
-                f"{contender.peak:.2f} GiB",
-                f"{operations / rates[settings.precision]:.0%}",
-            ]
-        )
-    measured = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items())
-    first = contenders[0].settings
-    return (
-        f"{first.variant}, {first.batch} images a step, {os.cpu_count()} cores; product of two"
-        f" {MATRIX}x{MATRIX} matrices: {measured}\n\n{tables.markdown(header, rows)}"
-    )
-
-
-def _ratio(contender, contenders):
-    """The contender's speed over the baseline's in the same mode and precision."""
-    baseline = [
-        other
-        for other in contenders
-        if other.name == BASELINE
-        and other.settings.mode == contender.settings.mode
-        and other.settings.precision == contender.settings.precision
-    ]
-    if not baseline:
-        return "-"
-
-    return _ratio_text(contender, baseline[0])
-
-
-def _ratio_text(contender, baseline):
-    """The ratio of two medians, and the lowest and highest ratio of a round."""
-    ratios = np.divide(baseline.step_seconds, contender.step_seconds)
-    median = contender.images_per_second / baseline.images_per_second
-    return f"{median:.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
-
-
-def _operations(settings):
-    """Floating-point operations of an image's matrix products; a training step has three times as
-    many."""
-    from keras_deit.configs.variants import VARIANTS
-
-    row = VARIANTS[settings.variant]
-    patches = (row.image_size // row.patch_size) ** 2
-    tokens = patches + 1 + row.distilled
-    projections = (4 + 2 * row.mlp_ratio) * row.width**2 * tokens
-    attention = 2 * tokens**2 * row.width
-    embedding = patches * 3 * row.patch_size**2 * row.width
-    products = row.depth * (projections + attention) + embedding
-    return 2 * products * (3 if settings.mode == "training" else 1)
-
-
-def matrix_rate(precision):
-    """Operations per second of this machine in products of large matrices, with TensorFlow."""
-    import tensorflow as tf
-
-    matrix = tf.cast(tf.random.normal((MATRIX, MATRIX)), precision)
-    product = tf.function(lambda x: tf.matmul(x, x), autograph=False)
-    product(matrix)
-
-    seconds = []
-    for _ in range(10):
-        start = time.perf_counter()
-        product(matrix).numpy()
-        seconds.append(time.perf_counter() - start)
-    return 2 * MATRIX**3 / min(seconds)
-
-
-def _write(folder, text, contenders):
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(folder / "model.md", f"{text}\n")
-    atomic_write_json(folder / "model.json", _figures(contenders))
-    _plot(contenders, folder / "model.png")
-
-
-def _figures(contenders):
-    """What was measured, as JSON holds it."""
-    return [
-        {
-            **vars(contender.settings),
-            "name": contender.name,
-            "images_per_second": contender.images_per_second,
-            "step_seconds": contender.step_seconds,
-            "first_step_seconds": contender.first_step,
-            "peak_gib": contender.peak,
-        }
-        for contender in contenders
-    ]
-
-
-def _plot(contenders, path):
-    """Bars of images per second, a plot for each mode and precision."""
-    groups = {}
-    for contender in contenders:
-        settings = contender.settings
-        groups.setdefault((settings.mode, settings.precision), []).append(contender)
-
-    figure, axes = plots.canvas(3.2 * len(groups), 3.2, 1, len(groups))
-    for axis, (group, members) in zip(np.atleast_1d(axes), groups.items(), strict=True):
-        names = [member.name.replace("keras_deit ", "") for member in members]
-        colors = ["C0" if m.settings.library == "keras_deit" else "C7" for m in members]
-        rates = [member.images_per_second for member in members]
-        axis.bar_label(axis.barh(names, rates, color=colors), fmt="%.1f", padding=3)
-        axis.set(title=", ".join(group), xlabel="images per second")
-        axis.margins(x=0.2)
-        axis.invert_yaxis()
-        axis.spines[["top", "right"]].set_visible(False)
-    plots.save(figure, path)

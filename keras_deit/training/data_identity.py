@@ -1,4 +1,4 @@
-"""Checks that a run resumes with the images, classes and steps that it was started with."""
+"""Checks of a run's data: the same classes in both splits, and the same data when it resumes."""
 
 from keras_deit.utils.errors import UserError
 
@@ -43,6 +43,31 @@ def check_same_data(workdir, before, now):
         raise UserError(
             f"workdir {workdir} was started with other data ({'; '.join(changes)}): restore"
             " the data, or choose another workdir"
+        )
+
+
+def check_classes(training, validation, recipe):
+    """Checks that both splits of a recipe's data have the same classes, of the expected number.
+
+    Args:
+        training, validation: batches or datasets, with ``num_classes`` and ``class_names``.
+        recipe: a ``Recipe``.
+
+    Raises:
+        UserError: they differ, or their number is another.
+    """
+    if recipe.classes and training.num_classes != recipe.classes:
+        raise UserError(
+            f"{recipe.dataset} has {training.num_classes} classes: expected {recipe.classes}; is it"
+            " another dataset, or another version of it?"
+        )
+
+    if training.class_names != validation.class_names:
+        only_one = sorted(set(training.class_names) ^ set(validation.class_names))
+        names = ", ".join(only_one[:10]) + ", ..." * (len(only_one) > 10)
+        raise UserError(
+            f"{recipe.dataset}: {recipe.train_split} has {training.num_classes} classes and"
+            f" {recipe.validation_split} {validation.num_classes}; only one split has: {names}"
         )
 
 

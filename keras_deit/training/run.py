@@ -13,7 +13,7 @@ from keras_deit.distribution import Strategy, processes
 from keras_deit.distribution.strategies import check_batch
 from keras_deit.training import from_recipe, report
 from keras_deit.training.callbacks import RunCallback
-from keras_deit.training.data_identity import describe
+from keras_deit.training.data_identity import check_classes, describe
 from keras_deit.training.progress_display import ProgressDisplay
 from keras_deit.training.signals import StopRequest
 from keras_deit.training.workdir import check_data_of_plan, open_workdir
@@ -292,31 +292,6 @@ def effective_recipe(recipe, info):
     if info.batch_size == recipe.batch_size:
         return recipe
     return dataclasses.replace(recipe, batch_size=info.batch_size, mix_group=0)
-
-
-def check_classes(training, validation, recipe):
-    """Checks that both splits of a recipe's data have the same classes, of the expected number.
-
-    Args:
-        training, validation: batches or datasets, with ``num_classes`` and ``class_names``.
-        recipe: a ``Recipe``.
-
-    Raises:
-        UserError: they differ, or their number is another.
-    """
-    if recipe.classes and training.num_classes != recipe.classes:
-        raise UserError(
-            f"{recipe.dataset} has {training.num_classes} classes: expected {recipe.classes}; is it"
-            " another dataset, or another version of it?"
-        )
-
-    if training.class_names != validation.class_names:
-        only_one = sorted(set(training.class_names) ^ set(validation.class_names))
-        names = ", ".join(only_one[:10]) + ", ..." * (len(only_one) > 10)
-        raise UserError(
-            f"{recipe.dataset}: {recipe.train_split} has {training.num_classes} classes and"
-            f" {recipe.validation_split} {validation.num_classes}; only one split has: {names}"
-        )
 
 
 def _as_dicts(scores):

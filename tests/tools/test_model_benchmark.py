@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from keras_deit.tools import model_benchmark
+from keras_deit.tools import model_benchmark, model_report
 from keras_deit.tools.contenders import Settings
 from keras_deit.tools.model_benchmark import Contender
 
@@ -21,11 +21,11 @@ def contender(name, mode="inference", seconds=(2.0, 4.0, 8.0), batch=16):
 )
 def test_operations_are_the_published_ones(variant, gigamacs):
     settings = Settings("keras_deit", variant, "inference", "float32")
-    operations = model_benchmark._operations(settings)
+    operations = model_report.operations(settings)
     assert operations == pytest.approx(2e9 * gigamacs, rel=0.01)
 
     training = Settings("keras_deit", variant, "training", "float32")
-    assert model_benchmark._operations(training) == 3 * operations
+    assert model_report.operations(training) == 3 * operations
 
 
 def test_ratios_are_of_the_same_mode_and_round():
@@ -33,13 +33,13 @@ def test_ratios_are_of_the_same_mode_and_round():
     others = [contender("timm eager"), contender("timm eager", "training", (1.0, 1.0, 1.0))]
 
     assert ours.images_per_second == 4
-    assert model_benchmark._ratio(ours, [ours, *others]) == "1.00 (1.00 to 2.00)"
-    assert model_benchmark._ratio(ours, [ours, others[1]]) == "-"
+    assert model_report.ratio(ours, [ours, *others]) == "1.00 (1.00 to 2.00)"
+    assert model_report.ratio(ours, [ours, others[1]]) == "-"
 
 
 def test_files_hold_the_table_the_figures_and_a_chart(tmp_path):
     rows = [contender("keras_deit tensorflow auto"), contender("timm eager", seconds=(4.0,) * 3)]
-    model_benchmark._write(tmp_path, "table", rows)
+    model_report.write(tmp_path, "table", rows)
 
     assert (tmp_path / "model.md").read_text() == "table\n"
     assert (tmp_path / "model.png").read_bytes().startswith(b"\x89PNG")
