@@ -28,6 +28,7 @@ PACKAGES = {
     "tensorflow_datasets": "array_record importlib_resources tensorflow tensorflow_datasets",
     # Not requirements of the project: for goldens and comparisons, and torch to read a .pth.
     "timm": "",
+    "keras_hub": "",
     "torch": "",
     "transformers": "",
     "torchvision": "",
