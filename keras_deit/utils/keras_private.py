@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import keras
 from keras import ops
+from keras.src.backend import AutocastScope
 
 from keras_deit.utils.errors import UserError
 
@@ -109,6 +110,13 @@ NAMES = (
         None,
         "keras/src/layers/layer.py:1177",
         "make_rematerializable: the layers that a RematScope names",
+    ),
+    PrivateName(
+        "keras.src.backend.common.variables.AutocastScope",
+        "__init__",
+        ("dtype",),
+        "keras/src/backend/common/variables.py:684",
+        "make_rematerializable: variables in the layer's compute dtype, for the gradients too",
     ),
 )
 
@@ -226,7 +234,9 @@ def _rematerialized_call(layer, keras_call, layer_call, *args, **kwargs):
         return keras_call(layer_call, *args, **kwargs)
 
     def bound_call(*args):
-        return layer_call(*args, **kwargs)
+        # When it is computed again, Keras is no longer in the layer's own scope.
+        with AutocastScope(layer.compute_dtype if layer.autocast else None):
+            return layer_call(*args, **kwargs)
 
     call = keras_call(bound_call, *args, **kwargs)
     return lambda *args, **_: call(*args)

@@ -73,6 +73,25 @@ def test_rematerialization_on_two_devices(backend, strategy, forks):
     assert not done.returncode, done.stderr[-2000:]
 
 
+@pytest.mark.slow
+def test_wide_models_are_recomputed_in_mixed_precision():
+    """Their layers have forms for training that take one dtype."""
+    weights = {}
+    for mode in (None, "full"):
+        keras.utils.set_random_seed(0)
+        with keras.RematScope(mode):
+            model = kd.DeiT(
+                (24, 16), 8, width=192, depth=1, heads=3, num_classes=5, dtype="mixed_bfloat16"
+            )
+        start = model.get_weights()
+        model.compile(keras.optimizers.SGD(0.1), kd.loss(), jit_compile=False)
+        model.fit(IMAGES, LABELS, verbose=0)
+        weights[mode] = model.get_weights()
+
+    for recomputed, kept, before in zip(weights["full"], weights[None], start, strict=True):
+        assert np.linalg.norm(recomputed - kept) <= 0.02 * np.linalg.norm(kept - before)
+
+
 def test_a_named_layer_with_random_numbers_is_refused():
     with pytest.raises(kd.UserError, match=r"cannot recompute layer blocks\.1, which draws random"):
         trained("list_of_layers", 0.5, layer_names=["blocks.1"])
