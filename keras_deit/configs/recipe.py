@@ -100,7 +100,7 @@ class Recipe:
     no_decay: tuple[str, ...] = ("bias", "gamma", "beta", "pos_embed", "cls_token")  # variables
     clip_norm: NonNegativeFloat = 0.0  # largest global norm of the gradients; 0: no clipping
     accumulate: PositiveInt = 1  # gradient accumulation: micro-batches per batch
-    recompute: bool = False  # activations, for the gradients: less memory, a third more time
+    recompute: bool = False  # activations, for the gradients: less memory, a fifth more time
     ema: Rate = 0.0  # decay of a moving average of the weights, saved beside them; 0: none
 
     # distillation
