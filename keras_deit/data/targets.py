@@ -99,6 +99,9 @@ def decode(arrays, num_classes):
     log_rest = arrays["log_rest"].astype(np.float32)[:, None] - math.log(max(1, others))
     logits = np.broadcast_to(log_rest, (rows, num_classes)).copy()
     np.put_along_axis(logits, classes, arrays["log_probabilities"].astype(np.float32), axis=-1)
+
+    # Rounded to float16, the decision may equal another class, or be just below the others' mean.
+    logits[np.arange(rows), classes[:, 0]] = np.nextafter(logits.max(axis=-1), np.float32(np.inf))
     return logits
 
 

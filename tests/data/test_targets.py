@@ -72,6 +72,13 @@ def test_of_equal_logits_the_first_is_the_decision():
         assert decoded.argmax(-1) == [1]
 
 
+@pytest.mark.parametrize("top_k", [1, 2, 3])
+def test_rounding_does_not_change_a_close_decision(top_k):
+    logits = np.float32([[1, 1.00001, -3], [1, 1, 1.00001]])
+    decoded = targets.decode(targets.encode(logits, "soft", top_k), 3)
+    np.testing.assert_array_equal(decoded.argmax(-1), logits.argmax(-1))
+
+
 def test_extreme_logits_stay_finite():
     logits = np.float32([[1e30, -1e30, 0], [0, -200, -1e5]])
     for top_k in (1, 3):
